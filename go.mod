@@ -1,0 +1,3 @@
+module github.com/seed-b982eded/graft
+
+go 1.26
