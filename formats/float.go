@@ -77,6 +77,13 @@ func DecodeFloat64(dst []float64, src []byte, d DType) {
 	}
 }
 
+// EncodeFloat64 encodes src as F64 into dst.
+func EncodeFloat64(dst []byte, src []float64) {
+	for i, x := range src {
+		binary.LittleEndian.PutUint64(dst[8*i:], math.Float64bits(x))
+	}
+}
+
 // Float32ToBFloat16 rounds to nearest even. NaN payloads are kept as far as they
 // fit and made quiet, as PyTorch and the hardware do.
 func Float32ToBFloat16(x float32) uint16 {

@@ -1,6 +1,7 @@
 package formats
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -131,4 +132,12 @@ func ReadFullAt(r io.ReaderAt, buf []byte, off int64) error {
 		err = io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// FromFloat32s returns a tensor in memory with the given values, as F32. The values
+// are encoded at once; changing them later has no effect.
+func FromFloat32s(name string, shape []int64, values []float32) Tensor {
+	raw := make([]byte, 4*len(values))
+	EncodeFloat32(raw, values, F32)
+	return Tensor{Name: name, DType: F32, Shape: shape, Data: bytes.NewReader(raw)}
 }

@@ -30,6 +30,9 @@ type Adapter struct {
 	Entries []Entry
 	Config  []byte // the dialect's own config, untouched; nil where there is none
 
+	// Selection is which modules the config targets; nil where it does not say.
+	Selection *Selection
+
 	Closer io.Closer // closes the files behind the tensors; may be nil
 }
 

@@ -1,0 +1,300 @@
+package hf
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/safetensors"
+)
+
+// Open opens a model directory: one safetensors file or a sharded set with its
+// index, and the side files. It also takes the cache folder of a model
+// (models--org--name), of which it opens the revision "main", or the only one.
+// Errors are [formats.ErrInput].
+func Open(dir string) (*formats.Checkpoint, error) {
+	dir, err := snapshot(dir)
+	if err != nil {
+		return nil, err
+	}
+	c, err := openConfined(dir)
+	if err != nil {
+		return nil, err
+	}
+	o := &opener{c: c}
+	ckpt, err := o.open(dir)
+	c.Close()
+	if err != nil {
+		o.Close()
+		return nil, err
+	}
+	return ckpt, nil
+}
+
+// snapshot returns the snapshot to open where dir is a cache folder, else dir.
+func snapshot(dir string) (string, error) {
+	snapshots := filepath.Join(dir, "snapshots")
+	if info, err := os.Stat(snapshots); err != nil || !info.IsDir() {
+		return dir, nil
+	}
+	if info, err := os.Stat(filepath.Join(dir, "blobs")); err != nil || !info.IsDir() {
+		return dir, nil
+	}
+	if rev, err := os.ReadFile(filepath.Join(dir, "refs", "main")); err == nil {
+		name := strings.TrimSpace(string(rev))
+		if checkShardName(name) != nil {
+			return "", formats.Rejectf(filepath.Join(dir, "refs", "main"), "", "revision %s is not a plain name", formats.Quote(name))
+		}
+		return filepath.Join(snapshots, name), nil
+	}
+	entries, err := os.ReadDir(snapshots)
+	if err != nil {
+		return "", &formats.Error{Class: formats.ErrInput, File: snapshots, Err: cause(err)}
+	}
+	if len(entries) != 1 {
+		return "", formats.Rejectf(dir, "", "a cache folder with %d snapshots and no refs/main", len(entries)).WithHint("name one of the directories in %s", formats.Quote(snapshots))
+	}
+	return filepath.Join(snapshots, entries[0].Name()), nil
+}
+
+// opener collects the files it opens, so that they can be closed together.
+type opener struct {
+	c     *confined
+	files []io.Closer
+}
+
+func (o *opener) Close() {
+	for _, f := range o.files {
+		f.Close()
+	}
+}
+
+func (o *opener) open(dir string) (*formats.Checkpoint, error) {
+	listing, err := list(o.c)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	var x *index
+	switch n := len(listing.weights) + len(listing.indexes); {
+	case len(listing.indexes) == 1 && !slices.Contains(listing.weights, strings.TrimSuffix(listing.indexes[0], ".index.json")):
+		if x, err = o.readIndex(listing.indexes[0]); err != nil {
+			return nil, err
+		}
+		names = x.shards
+		if stray := strayShards(listing, x); len(stray) > 0 {
+			return nil, formats.Rejectf(filepath.Join(dir, listing.indexes[0]), "", "the index does not name %q, which looks like one of its shards", stray)
+		}
+	case n == 0:
+		return nil, noWeights(dir, listing)
+	case len(listing.weights) == 1 && len(listing.indexes) == 0:
+		names = listing.weights
+	case len(listing.indexes) == 0 && slices.Contains(listing.weights, "model.safetensors"):
+		names = []string{"model.safetensors"}
+	default:
+		return nil, indexError(dir, append(listing.indexes, listing.weights...))
+	}
+	shards := make([]formats.Shard, len(names))
+	for i, name := range names {
+		f, err := o.c.open(name)
+		if err != nil {
+			return nil, err
+		}
+		o.files = append(o.files, f)
+		if shards[i], err = safetensors.OpenShard(f, filepath.Join(dir, name)); err != nil {
+			return nil, err
+		}
+	}
+	if x != nil {
+		if err := x.checkAgainst(shards, filepath.Join(dir, listing.indexes[0])); err != nil {
+			return nil, err
+		}
+	}
+	side, err := o.sideFiles(listing)
+	if err != nil {
+		return nil, err
+	}
+	return formats.NewCheckpoint(dir, formats.Directory, shards, side, o.files...)
+}
+
+func (o *opener) readIndex(name string) (*index, error) {
+	f, err := o.c.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	file := filepath.Join(o.c.path, name)
+	data, err := readLimited(f, formats.MaxIndexBytes)
+	if err != nil {
+		return nil, formats.Rejectf(file, "", "%v", err)
+	}
+	return parseIndex(data, file)
+}
+
+func readLimited(f *os.File, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, cause(err)
+	}
+	if int64(len(data)) > limit {
+		return nil, errors.New("too large")
+	}
+	return data, nil
+}
+
+// strayShards returns weight files that share the numbering of the index's shards
+// without being named by it.
+func strayShards(l *listing, x *index) []string {
+	var stray []string
+	for _, name := range l.weights {
+		stem, _, ok := strings.Cut(name, "-of-")
+		if !ok || slices.Contains(x.shards, name) {
+			continue
+		}
+		prefix := strings.TrimRight(stem, "0123456789")
+		if slices.ContainsFunc(x.shards, func(s string) bool { return strings.HasPrefix(s, prefix) }) {
+			stray = append(stray, name)
+		}
+	}
+	return stray
+}
+
+func noWeights(dir string, l *listing) error {
+	if slices.ContainsFunc(l.leftOut, func(s string) bool { return strings.HasPrefix(path.Base(s), "adapter_model.") }) {
+		return formats.Rejectf(dir, "", "it holds an adapter and no model").WithHint("pass it with --adapter, and the model with --base")
+	}
+	err := formats.Rejectf(dir, "", "no safetensors file in it")
+	if slices.ContainsFunc(l.leftOut, func(s string) bool { return strings.HasSuffix(s, ".bin") }) {
+		return err.WithHint("it has PyTorch .bin files: convert them with safetensors' convert script first")
+	}
+	return err
+}
+
+// listing sorts the files of a directory by what they are.
+type listing struct {
+	indexes []string // X.safetensors.index.json at the top
+	weights []string // *.safetensors at the top
+	side    []string // carried along, slash-separated
+	leftOut []string // not carried: weights in other forms, hidden files, what lies too deep
+}
+
+// LeftOut returns the files in a model's directory that are neither its weights nor
+// carried with it: weights in other formats, adapters, hidden files.
+func LeftOut(c *formats.Checkpoint) ([]string, error) {
+	if c.Layout() != formats.Directory {
+		return nil, nil
+	}
+	dir, err := openConfined(c.Path())
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	l, err := list(dir)
+	if err != nil {
+		return nil, err
+	}
+	out := l.leftOut
+	for _, name := range l.weights {
+		if !slices.ContainsFunc(c.Shards(), func(s formats.Shard) bool { return s.Name == name }) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// maxSideDepth bounds the folders below a model's directory that are looked into.
+const maxSideDepth = 4
+
+func list(c *confined) (*listing, error) {
+	l := &listing{}
+	err := l.walk(c, ".", 0)
+	return l, err
+}
+
+func (l *listing) walk(c *confined, dir string, depth int) error {
+	d, err := c.root.Open(dir)
+	if err != nil {
+		return &formats.Error{Class: formats.ErrInput, File: filepath.Join(c.path, dir), Err: cause(err)}
+	}
+	entries, err := d.ReadDir(-1)
+	d.Close()
+	if err != nil {
+		return &formats.Error{Class: formats.ErrInput, File: filepath.Join(c.path, dir), Err: cause(err)}
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		switch {
+		case strings.HasPrefix(e.Name(), "."):
+			if !e.IsDir() {
+				l.leftOut = append(l.leftOut, name)
+			}
+		case e.IsDir() && depth < maxSideDepth:
+			if err := l.walk(c, name, depth+1); err != nil {
+				return err
+			}
+		case e.IsDir():
+			l.leftOut = append(l.leftOut, name)
+		case depth == 0 && strings.HasSuffix(name, indexSuffix):
+			l.indexes = append(l.indexes, name)
+		case depth == 0 && strings.HasSuffix(name, ".safetensors") && !strings.HasPrefix(name, "adapter_"):
+			l.weights = append(l.weights, name)
+		case isOtherWeights(name):
+			l.leftOut = append(l.leftOut, name)
+		default:
+			l.side = append(l.side, name)
+		}
+		if len(l.side)+len(l.weights)+len(l.leftOut) > formats.MaxSideFiles+formats.MaxShards {
+			return formats.Rejectf(c.path, "", "too many files")
+		}
+	}
+	return nil
+}
+
+// otherWeights are endings of files that hold weights in forms that are not carried,
+// because after a change of the model they would be wrong.
+var otherWeights = []string{
+	".safetensors", ".bin", ".bin.index.json", ".index.json", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot",
+	".onnx", ".onnx_data", ".onnx.data", ".gguf", ".ggml", ".npz", ".npy", ".pkl", ".tflite", ".mlmodel", ".pb",
+}
+
+func isOtherWeights(name string) bool {
+	base := path.Base(name)
+	return strings.HasPrefix(base, "adapter_") ||
+		slices.ContainsFunc(otherWeights, func(ext string) bool { return strings.HasSuffix(base, ext) })
+}
+
+func (o *opener) sideFiles(l *listing) ([]formats.SideFile, error) {
+	var side []formats.SideFile
+	names := append(slices.Clone(l.side), l.indexes...)
+	slices.Sort(names)
+	if len(names) > formats.MaxSideFiles {
+		return nil, formats.Rejectf(o.c.path, "", "too many files beside the weights (got %d, want at most %d)", len(names), formats.MaxSideFiles)
+	}
+	for _, name := range names {
+		_, _, info, err := o.c.find(name)
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() {
+			return nil, formats.Rejectf(filepath.Join(o.c.path, name), "", "not a regular file")
+		}
+		if info.Size() > formats.MaxSideFileBytes {
+			return nil, formats.Rejectf(filepath.Join(o.c.path, name), "", "too large for a side file (got %d bytes, want at most %d)", info.Size(), formats.MaxSideFileBytes)
+		}
+		f, err := o.c.open(name)
+		if err != nil {
+			return nil, err
+		}
+		o.files = append(o.files, f)
+		side = append(side, formats.SideFile{Name: name, Size: info.Size(), Data: f})
+	}
+	return side, nil
+}

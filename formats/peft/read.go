@@ -1,0 +1,205 @@
+package peft
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/formats/safetensors"
+)
+
+// Names of the files in an adapter's directory.
+const (
+	ConfigName  = "adapter_config.json"
+	WeightsName = "adapter_model.safetensors"
+)
+
+// Read opens a PEFT LoRA directory. Every tensor of the file becomes part of an
+// update or is refused; factors stay on disk until they are read. Damaged files are
+// [formats.ErrInput]; what does not fit together or is not supported is
+// [formats.ErrUnfit], with every problem listed.
+func Read(dir string) (*adapter.Adapter, error) {
+	configFile := filepath.Join(dir, ConfigName)
+	text, err := readConfigFile(configFile)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := ParseConfig(text, configFile)
+	if err != nil {
+		return nil, err
+	}
+	weights := filepath.Join(dir, WeightsName)
+	if _, err := os.Stat(weights); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(dir, "adapter_model.bin")); err == nil {
+			return nil, formats.Rejectf(dir, "", "it has adapter_model.bin, a PyTorch pickle, and no %s", WeightsName).WithHint("load it with PEFT and save it with safe_serialization=True")
+		}
+	}
+	ckpt, err := safetensors.Open(weights)
+	if err != nil {
+		return nil, err
+	}
+	sel := cfg.Selection
+	a := &adapter.Adapter{Path: dir, Dialect: "peft", Base: cfg.BaseModel, Config: text, Selection: &sel, Closer: ckpt}
+	if a.Entries, err = entries(ckpt, cfg, weights); err != nil {
+		ckpt.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func readConfigFile(path string) ([]byte, error) {
+	f, err := safetensors.OpenRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, formats.MaxConfigBytes+1))
+	if err != nil {
+		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: err}
+	}
+	if len(text) > formats.MaxConfigBytes {
+		return nil, formats.Rejectf(path, "", "too large (want at most %d bytes)", formats.MaxConfigBytes)
+	}
+	return text, nil
+}
+
+// pair collects the two factors of a module, which may come in any order.
+type pair struct {
+	module     string
+	a, b       formats.Tensor
+	keyA, keyB string
+	embedding  bool
+}
+
+// entries turns the file's tensors into updates, in the order of the file.
+func entries(ckpt *formats.Checkpoint, cfg *Config, file string) ([]adapter.Entry, error) {
+	var problems formats.Problems
+	var order []string
+	pairs := map[string]*pair{}
+	replaced := map[string]adapter.Entry{}
+	for t := range ckpt.Tensors() {
+		module, param, part := parseKey(t.Name)
+		switch part {
+		case partRefused:
+			problems.Add(formats.Unfitf(file, t.Name, "%s is not supported", formats.Quote(param)))
+		case partOther:
+			e, err := replacement(cfg, file, t, module, param)
+			problems.Add(err)
+			if err == nil {
+				order = append(order, t.Name)
+				replaced[t.Name] = e
+			}
+		default:
+			p, ok := pairs[module]
+			if !ok {
+				p = &pair{module: module}
+				pairs[module] = p
+				order = append(order, module)
+			}
+			problems.Add(p.add(t, part, file))
+		}
+	}
+	scaling, err := cfg.Scaling()
+	if err != nil {
+		return nil, formats.Rejectf(file, "", "%v", err)
+	}
+	targets, err := cfg.Selection.Compile()
+	if err != nil {
+		return nil, formats.Rejectf(file, "", "%v", err)
+	}
+	var out []adapter.Entry
+	for _, name := range order {
+		if e, ok := replaced[name]; ok {
+			out = append(out, e)
+			continue
+		}
+		e, err := pairs[name].entry(cfg, scaling, targets, file)
+		problems.Add(err)
+		out = append(out, e)
+	}
+	if len(order) == 0 {
+		problems.Add(formats.Unfitf(file, "", "it holds no tensors"))
+	}
+	return out, problems.Err()
+}
+
+func (p *pair) add(t formats.Tensor, part part, file string) error {
+	slot, key := &p.a, &p.keyA
+	if part == partB || part == partEmbeddingB {
+		slot, key = &p.b, &p.keyB
+	}
+	embedding := part == partEmbeddingA || part == partEmbeddingB
+	if *key != "" {
+		return formats.Unfitf(file, t.Name, "a second factor for the same place: %s is there too", formats.Quote(*key))
+	}
+	if other := p.keyA + p.keyB; other != "" && p.embedding != embedding {
+		return formats.Unfitf(file, t.Name, "factors of an embedding and of a linear layer on one module: %s is there too", formats.Quote(other))
+	}
+	*slot, *key, p.embedding = t, t.Name, embedding
+	return nil
+}
+
+// entry checks a pair against the config.
+func (p *pair) entry(cfg *Config, scaling *Scaling, targets *adapter.Matcher, file string) (adapter.Entry, error) {
+	none := adapter.Entry{}
+	switch {
+	case p.keyB == "":
+		return none, formats.Unfitf(file, p.keyA, "its B is missing")
+	case p.keyA == "":
+		return none, formats.Unfitf(file, p.keyB, "its A is missing")
+	}
+	for _, t := range []formats.Tensor{p.a, p.b} {
+		if !t.DType.IsFloat() {
+			return none, formats.Unfitf(file, t.Name, "factors must be F64, F32, F16 or BF16 (got %s)", t.DType)
+		}
+	}
+	r, scale, err := scaling.Of(p.module)
+	if err != nil {
+		return none, formats.Rejectf(file, p.keyA, "%v", err)
+	}
+	u := &adapter.LowRank{A: p.a, B: p.b, Scale: scale, FanInFanOut: cfg.FanInFanOut, Embedding: p.embedding}
+	if err := u.Check(); err != nil {
+		return none, formats.Unfitf(file, p.keyA, "%v", err)
+	}
+	if u.Rank() != r {
+		err := formats.Unfitf(file, p.keyA, "rank does not match the config (got A %v, want %d rows)", p.a.Shape, r)
+		if p.a.Shape[len(p.a.Shape)-1] == r {
+			err.Hint = "A and B look transposed or swapped"
+		}
+		return none, err
+	}
+	if s := cfg.Selection; len(s.TargetModules) > 0 || s.TargetRegex != "" {
+		ok, err := targets.Match(p.module)
+		if err != nil {
+			return none, formats.Rejectf(file, p.keyA, "target_modules: %v", err)
+		}
+		if !ok {
+			return none, formats.Unfitf(file, p.keyA, "the config's target_modules do not select module %s", formats.Quote(p.module))
+		}
+	}
+	return adapter.Entry{Module: p.module, Update: u, Keys: []string{p.keyA, p.keyB}}, nil
+}
+
+// replacement makes a whole parameter an update: of a module that the config lists in
+// modules_to_save, or of an embedding or head that PEFT saved along.
+func replacement(cfg *Config, file string, t formats.Tensor, module, param string) (adapter.Entry, error) {
+	saved := slices.ContainsFunc(cfg.Selection.ModulesToSave, func(name string) bool {
+		return strings.HasSuffix(module, name) || strings.Contains("."+module+".", "."+name+".")
+	})
+	last := module[strings.LastIndexByte(module, '.')+1:]
+	along := param == "weight" && slices.Contains(savedAlong, last)
+	if !saved && !along {
+		return adapter.Entry{}, formats.Unfitf(file, t.Name, "unexpected tensor: it is no LoRA factor, and modules_to_save does not list its module")
+	}
+	return adapter.Entry{Module: module, Update: &adapter.Replace{Param: param, Value: t}, Keys: []string{t.Name}}, nil
+}
+
+// savedAlong are modules whose weights PEFT saves with an adapter when the vocabulary
+// was resized (save_embedding_layers="auto").
+var savedAlong = []string{"embed_tokens", "lm_head", "wte", "word_embeddings"}

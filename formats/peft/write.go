@@ -1,0 +1,243 @@
+package peft
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	oracle "github.com/nlpodyssey/safetensors"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/internal/strictjson"
+)
+
+// Version is the PEFT release whose set of config keys [Config.Encode] writes.
+const Version = "0.21.2"
+
+// Encode returns adapter_config.json as PEFT saves it: every key, sorted, floats as
+// Python writes them, no final newline. Because PEFT tries patterns in the order of
+// the file, and the file is sorted, the caller's order of patterns is lost; [Write]
+// refuses when that changes a module's rank or scale.
+func (c *Config) Encode() []byte {
+	o := &strictjson.Object{}
+	set := func(key string, v any) { o.Set(key, v) }
+	for _, key := range []string{
+		"alora_invocation_tokens", "arrow_config", "auto_mapping", "corda_config", "eva_config", "kasa_config",
+		"layer_replication", "lora_ga_config", "megatron_config", "monteclora_config", "revision", "target_parameters",
+		"trainable_token_indices", "use_bdlora", "velora_config",
+	} {
+		set(key, nil)
+	}
+	for _, key := range []string{"ensure_weight_tying", "lora_bias", "use_dora", "use_qalora"} {
+		set(key, false)
+	}
+	sel := c.Selection
+	set("alpha_pattern", patternObject(c.AlphaPattern, false))
+	set("base_model_name_or_path", orNull(c.BaseModel))
+	set("bias", "none")
+	set("exclude_modules", namesOrRegex(sel.ExcludeModules, sel.ExcludeRegex))
+	set("fan_in_fan_out", c.FanInFanOut)
+	set("inference_mode", true)
+	set("init_lora_weights", initValue(c.InitWeights))
+	set("layers_pattern", listOrNull(sel.LayersPattern))
+	set("layers_to_transform", layersValue(sel.LayersToTransform))
+	set("loftq_config", &strictjson.Object{})
+	set("lora_alpha", number(c.Alpha))
+	set("lora_dropout", c.Dropout)
+	set("megatron_core", "megatron.core")
+	set("modules_to_save", listOrNull(sel.ModulesToSave))
+	set("peft_type", "LORA")
+	set("peft_version", Version)
+	set("qalora_group_size", int64(16))
+	set("r", c.R)
+	set("rank_pattern", patternObject(c.RankPattern, true))
+	set("target_modules", namesOrRegex(sel.TargetModules, sel.TargetRegex))
+	set("task_type", orNull(c.TaskType))
+	set("use_rslora", c.UseRSLoRA)
+	slices.Sort(o.Keys)
+	return strictjson.AppendIndented(nil, o)
+}
+
+func orNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func listOrNull(list []string) any {
+	if len(list) == 0 {
+		return nil
+	}
+	return list
+}
+
+func namesOrRegex(names []string, expr string) any {
+	if expr != "" {
+		return expr
+	}
+	sorted := slices.Clone(names)
+	slices.Sort(sorted)
+	return listOrNull(sorted)
+}
+
+func layersValue(layers []int64) any {
+	if len(layers) == 0 {
+		return nil
+	}
+	list := make([]any, len(layers))
+	for i, n := range layers {
+		list[i] = n
+	}
+	return list
+}
+
+func initValue(s string) any {
+	switch s {
+	case "", "true":
+		return true
+	case "false":
+		return false
+	}
+	return s
+}
+
+// number writes whole values as integers, as they are in configs that people make.
+func number(f float64) any {
+	if f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+		return int64(f)
+	}
+	return f
+}
+
+func patternObject(patterns []adapter.Pattern, ranks bool) *strictjson.Object {
+	o := &strictjson.Object{}
+	for _, p := range patterns {
+		if ranks {
+			o.Set(p.Key, int64(p.Value))
+		} else {
+			o.Set(p.Key, number(p.Value))
+		}
+	}
+	slices.Sort(o.Keys)
+	return o
+}
+
+// Write writes an adapter's two files into dir, which exists and should be a staging
+// place. a.Config is written as it is. The adapter is held in memory. Before
+// anything is written, the config is read again and must give every entry the rank and
+// scale that it has: an adapter whose scale would be lost is [formats.ErrOutput].
+func Write(dir string, a *adapter.Adapter) error {
+	file := filepath.Join(dir, WeightsName)
+	tensors, err := encodable(a, file)
+	if err != nil {
+		return err
+	}
+	if err := checkConfig(a, filepath.Join(dir, ConfigName)); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+	if err != nil {
+		return formats.Outputf(file, err, "")
+	}
+	err = oracle.SerializeToWriter(tensors, map[string]string{"format": "pt"}, f)
+	if err2 := f.Close(); err == nil {
+		err = err2
+	}
+	if err != nil {
+		return formats.Outputf(file, err, "")
+	}
+	if err := os.WriteFile(filepath.Join(dir, ConfigName), a.Config, 0o666); err != nil {
+		return formats.Outputf(filepath.Join(dir, ConfigName), err, "")
+	}
+	return nil
+}
+
+// encodable reads all tensors under their PEFT keys.
+func encodable(a *adapter.Adapter, file string) (map[string]oracle.TensorView, error) {
+	out := map[string]oracle.TensorView{}
+	for _, e := range a.Entries {
+		keys, err := keysOf(e)
+		if err != nil {
+			return nil, err
+		}
+		for i, t := range e.Update.Tensors() {
+			dtype, err := oracle.ParseDType(t.DType.String())
+			if err != nil {
+				return nil, formats.Outputf(file, err, "tensor %s", formats.Quote(keys[i]))
+			}
+			data, err := t.ReadAll()
+			if err != nil {
+				return nil, &formats.Error{Class: formats.ErrInput, File: a.Path, Tensor: t.Name, Err: err}
+			}
+			shape := make([]uint64, len(t.Shape))
+			for j, d := range t.Shape {
+				shape[j] = uint64(d)
+			}
+			if _, dup := out[keys[i]]; dup {
+				return nil, formats.Outputf(file, nil, "tensor %s would be there twice", formats.Quote(keys[i]))
+			}
+			if out[keys[i]], err = oracle.NewTensorView(dtype, shape, data); err != nil {
+				return nil, formats.Outputf(file, err, "tensor %s", formats.Quote(keys[i]))
+			}
+		}
+	}
+	return out, nil
+}
+
+// keysOf returns the keys under which PEFT stores an entry's tensors.
+func keysOf(e adapter.Entry) ([]string, error) {
+	at := "base_model.model." + e.Module
+	switch u := e.Update.(type) {
+	case *adapter.LowRank:
+		if u.Embedding {
+			return []string{at + ".lora_embedding_A", at + ".lora_embedding_B"}, nil
+		}
+		return []string{at + ".lora_A.weight", at + ".lora_B.weight"}, nil
+	case *adapter.Replace:
+		return []string{at + "." + u.Param}, nil
+	}
+	return nil, formats.Unfitf("", "", "module %s: PEFT has no form for an update of kind %s", formats.Quote(e.Module), e.Update.Kind())
+}
+
+// checkConfig makes sure that a reader of the config gets the adapter that was meant.
+func checkConfig(a *adapter.Adapter, file string) error {
+	cfg, err := ParseConfig(a.Config, file)
+	if err != nil {
+		return err
+	}
+	scaling, err := cfg.Scaling()
+	if err != nil {
+		return formats.Outputf(file, err, "")
+	}
+	targets, err := cfg.Selection.Compile()
+	if err != nil {
+		return formats.Outputf(file, err, "")
+	}
+	var wrong []string
+	for _, e := range a.Entries {
+		u, ok := e.Update.(*adapter.LowRank)
+		if !ok {
+			continue
+		}
+		r, scale, err := scaling.Of(e.Module)
+		if err != nil {
+			return formats.Outputf(file, err, "")
+		}
+		if r != u.Rank() || scale != u.Scale {
+			wrong = append(wrong, fmt.Sprintf("%s would get rank %d and scale %g (want %d and %g)", formats.Quote(e.Module), r, scale, u.Rank(), u.Scale))
+			continue
+		}
+		if hit, err := targets.Match(e.Module); err != nil || !hit {
+			wrong = append(wrong, fmt.Sprintf("%s would not be targeted", formats.Quote(e.Module)))
+		}
+	}
+	if len(wrong) > 0 {
+		return formats.Outputf(file, nil, "the config does not describe the adapter: module %s", strings.Join(wrong[:min(len(wrong), 3)], "; "))
+	}
+	return nil
+}

@@ -1,0 +1,37 @@
+package atomicfile
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+// lock does nothing here: Windows does not remove files that are open, so a stage in
+// use defends itself.
+func lock(path string) (*os.File, error) { return os.Open(os.DevNull) }
+
+func isMountPoint(string) bool { return false }
+
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	return errors.Join(err, f.Close())
+}
+
+// syncDir does nothing: NTFS journals its names, and directories cannot be synced.
+func (s *Stage) syncDir(string) error { return nil }
+
+// FreeSpace returns the bytes that the user may still write on path's volume.
+func FreeSpace(path string) (int64, error) {
+	p, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return 0, err
+	}
+	var free uint64
+	err = windows.GetDiskFreeSpaceEx(p, &free, nil, nil)
+	return int64(free), err
+}

@@ -1,0 +1,41 @@
+// Package filecopy copies a range of one file into another at a given offset, in
+// the kernel where the platform can do that, else through a buffer. Both files keep
+// their own offsets, so many goroutines may copy between the same two files.
+package filecopy
+
+import (
+	"io"
+	"os"
+)
+
+// Range copies n bytes from src at srcOff to dst at dstOff. buf is scratch space
+// for platforms and file systems that need it; it must not be empty. A src that is
+// too short gives io.ErrUnexpectedEOF.
+func Range(dst *os.File, dstOff int64, src *os.File, srcOff, n int64, buf []byte) error {
+	done, err := inKernel(dst, dstOff, src, srcOff, n)
+	if err != nil {
+		return err
+	}
+	dstOff, srcOff, n = dstOff+done, srcOff+done, n-done
+	for n > 0 {
+		p := buf[:min(int64(len(buf)), n)]
+		m, err := src.ReadAt(p, srcOff)
+		if m < len(p) {
+			if err == nil || err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return &ReadError{err}
+		}
+		if _, err := dst.WriteAt(p, dstOff); err != nil {
+			return err
+		}
+		dstOff, srcOff, n = dstOff+int64(m), srcOff+int64(m), n-int64(m)
+	}
+	return nil
+}
+
+// ReadError is a failure of the source; all others are failures of the destination.
+type ReadError struct{ Err error }
+
+func (e *ReadError) Error() string { return e.Err.Error() }
+func (e *ReadError) Unwrap() error { return e.Err }

@@ -1,0 +1,324 @@
+package patch
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/formats/hf"
+)
+
+// Weighted is an adapter and the factor that its deltas are multiplied with.
+type Weighted struct {
+	Adapter *adapter.Adapter
+	Weight  float64
+}
+
+// Target is one tensor of the base that a plan changes.
+type Target struct {
+	Module string
+	Tensor formats.Tensor // of the base
+	Shard  string         // the file it lies in
+	Kind   string         // "LowRank", "Replace", or "Replace+LowRank" where a saved weight is updated too
+	Rank   int64          // of all low-rank updates together
+	Scale  float64        // of the low-rank update; of several, the first's
+
+	parts    []*part
+	replaced io.ReaderAt // the value that takes the place of the base's; nil if none
+	merged   formats.Tensor
+}
+
+// scaled reports whether any update has a scale other than zero. With none the base's
+// bytes stay as they are, also where adding zero would change the sign of a zero.
+func (t *Target) scaled() bool {
+	return slices.ContainsFunc(t.parts, func(p *part) bool { return p.scale != 0 })
+}
+
+// start returns the weight that low-rank updates are added to.
+func (t *Target) start() formats.Tensor {
+	w := t.Tensor
+	if t.replaced != nil {
+		w.Data = t.replaced
+	}
+	return w
+}
+
+// Plan is how adapters change a base. It is made by [NewPlan] and holds nothing but
+// headers; it is safe for concurrent use.
+type Plan struct {
+	base    *formats.Checkpoint
+	targets []*Target
+	byName  map[string]*Target
+	cache   *factorCache
+}
+
+// NewPlan fits adapters to a base. Every adapter tensor must find its place once,
+// every shape must agree, and every module of the base that an adapter's config
+// targets must have factors. All problems are reported together, as
+// [formats.ErrUnfit].
+func NewPlan(base *formats.Checkpoint, adapters ...Weighted) (*Plan, error) {
+	m, err := NewModel(base)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{base: base, byName: map[string]*Target{}, cache: newFactorCache()}
+	var problems formats.Problems
+	for _, w := range adapters {
+		r := resolve(m, w.Adapter)
+		for _, e := range w.Adapter.Entries {
+			problems.Add(p.add(m, w, e, r.apply(e.Module)))
+		}
+		problems.Add(checkComplete(m, w.Adapter, r))
+	}
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	shards := map[string]string{}
+	for _, s := range base.Shards() {
+		for _, t := range s.Tensors {
+			shards[t.Name] = s.Name
+		}
+	}
+	for _, t := range p.targets {
+		t.Shard = shards[t.Tensor.Name]
+		t.merged = t.start()
+		if t.scaled() {
+			t.merged.Data = newMerged(t, p.cache)
+		}
+	}
+	return p, nil
+}
+
+// Targets returns what the plan changes, in the order of the adapters.
+func (p *Plan) Targets() []*Target { return p.targets }
+
+// Base returns the checkpoint that the plan was made for.
+func (p *Plan) Base() *formats.Checkpoint { return p.base }
+
+// Merge returns the merged model: the base's files, order, dtypes and side files,
+// with the targets computed when they are read.
+func (p *Plan) Merge() *formats.Checkpoint {
+	return p.base.MapTensors(func(t formats.Tensor) formats.Tensor {
+		if target, ok := p.byName[t.Name]; ok {
+			return target.merged
+		}
+		return t
+	})
+}
+
+// add finds the place of one entry.
+func (p *Plan) add(m *Model, w Weighted, e adapter.Entry, module string) error {
+	switch u := e.Update.(type) {
+	case *adapter.LowRank:
+		return p.addLowRank(m, w, e, u, module)
+	case *adapter.Replace:
+		return p.addReplace(m, w, e, u, module)
+	}
+	return formats.Unfitf(w.Adapter.Path, "", "module %s: merging an update of kind %s is not supported", formats.Quote(e.Module), e.Update.Kind())
+}
+
+func (p *Plan) addLowRank(m *Model, w Weighted, e adapter.Entry, u *adapter.LowRank, module string) error {
+	unfit := func(format string, args ...any) *formats.Error {
+		return formats.Unfitf(w.Adapter.Path, firstKey(e), format, args...)
+	}
+	site, ok := m.Site(module)
+	if !ok {
+		return missing(m, unfit, module)
+	}
+	if err := checkTied(m, module, unfit); err != nil {
+		return err
+	}
+	if !site.Weight.DType.IsFloat() {
+		err := unfit("cannot merge into %s: its weight is %s (want F64, F32, F16 or BF16)", formats.Quote(site.Weight.Name), site.Weight.DType)
+		if m.Config.Quantization != "" {
+			return err.WithHint("the base is quantised (%s): merge into the model it was made from", m.Config.Quantization)
+		}
+		return err
+	}
+	inOut, err := orientation(site, u, unfit)
+	if err != nil {
+		return err
+	}
+	t := p.target(site.Weight, module)
+	scale := u.Scale * w.Weight
+	if len(t.parts) == 0 {
+		t.Scale = scale
+	}
+	t.Kind = u.Kind()
+	if t.replaced != nil {
+		t.Kind = "Replace+LowRank"
+	}
+	t.Rank += u.Rank()
+	t.parts = append(t.parts, &part{path: w.Adapter.Path, a: u.A, b: u.B, scale: scale, inOut: inOut})
+	return nil
+}
+
+// orientation reports whether the base stores the weight as (in, out), and fails
+// where the factors fit neither way.
+func orientation(site Site, u *adapter.LowRank, unfit func(string, ...any) *formats.Error) (inOut bool, err error) {
+	shape := site.Weight.Shape
+	if err := u.Check(); err != nil {
+		return false, unfit("%v", err)
+	}
+	if u.Embedding && site.Kind != Embedding || site.Kind == Conv && len(u.A.Shape) != len(shape) {
+		return false, unfit("factors of another kind of layer: %s has shape %v (got A %v, B %v)", formats.Quote(site.Weight.Name), shape, u.A.Shape, u.B.Shape)
+	}
+	outIn := slices.Equal(shape, u.Shape())
+	transposed := len(shape) == 2 && len(u.Shape()) == 2 && shape[0] == u.Shape()[1] && shape[1] == u.Shape()[0]
+	// The layer's kind decides; the config's word only where the kind is not known.
+	want := u.Embedding || site.InOut || u.FanInFanOut && (!outIn || site.Kind == Linear && shape[0] == shape[1])
+	switch {
+	case want && transposed:
+		return true, nil
+	case !want && outIn:
+		return false, nil
+	}
+	e := unfit("shapes do not fit %s: ΔW would be %v (got A %v, B %v, want %v)", formats.Quote(site.Weight.Name), u.Shape(), u.A.Shape, u.B.Shape, storedShape(shape, want))
+	if transposed || outIn {
+		e.Hint = "A and B look transposed, or the base stores this layer the other way round (fan_in_fan_out)"
+	}
+	return false, e
+}
+
+// storedShape returns the (out, in) that factors must have for a weight.
+func storedShape(shape []int64, inOut bool) []int64 {
+	if inOut && len(shape) == 2 {
+		return []int64{shape[1], shape[0]}
+	}
+	return shape
+}
+
+func (p *Plan) addReplace(m *Model, w Weighted, e adapter.Entry, u *adapter.Replace, module string) error {
+	unfit := func(format string, args ...any) *formats.Error {
+		return formats.Unfitf(w.Adapter.Path, firstKey(e), format, args...)
+	}
+	t, ok := m.Param(module, u.Param)
+	if !ok {
+		return missing(m, unfit, module)
+	}
+	if err := checkTied(m, module, unfit); err != nil {
+		return err
+	}
+	if w.Weight != 1 {
+		return unfit("a saved module replaces the base's and cannot be weighted (got weight %v, want 1)", w.Weight)
+	}
+	if !slices.Equal(t.Shape, u.Value.Shape) {
+		err := unfit("shape differs from %s (got %v, want %v)", formats.Quote(t.Name), u.Value.Shape, t.Shape)
+		if len(t.Shape) == 2 && len(u.Value.Shape) == 2 && t.Shape[1] == u.Value.Shape[1] {
+			err.Hint = "the vocabulary was resized for training: resize the base the same way first"
+		}
+		return err
+	}
+	if t.DType != u.Value.DType && (!t.DType.IsFloat() || !u.Value.DType.IsFloat()) {
+		return unfit("cannot turn %s into the base's %s", u.Value.DType, t.DType)
+	}
+	target := p.target(t, module)
+	if target.replaced != nil {
+		return unfit("a second value for %s, which another saved module replaces", formats.Quote(t.Name))
+	}
+	target.replaced = newCast(u.Value, t.DType, w.Adapter.Path)
+	target.Kind = u.Kind()
+	if len(target.parts) > 0 {
+		target.Kind = "Replace+LowRank"
+	}
+	return nil
+}
+
+// target returns the plan's target for a base tensor, which all updates of it share.
+func (p *Plan) target(t formats.Tensor, module string) *Target {
+	if old, ok := p.byName[t.Name]; ok {
+		return old
+	}
+	target := &Target{Module: module, Tensor: t}
+	p.targets = append(p.targets, target)
+	p.byName[t.Name] = target
+	return target
+}
+
+func firstKey(e adapter.Entry) string {
+	if len(e.Keys) > 0 {
+		return e.Keys[0]
+	}
+	return e.Module
+}
+
+func missing(m *Model, unfit func(string, ...any) *formats.Error, module string) error {
+	err := unfit("the base %s has no module %s", formats.Quote(m.Checkpoint.Path()), formats.Quote(module))
+	if module == "lm_head" && m.Config.TiedHead {
+		return err.WithHint("its head is tied to its input embedding (tie_word_embeddings) and cannot change alone")
+	}
+	if m.Config.Quantization != "" {
+		return err.WithHint("the base is quantised (%s): merge into the model it was made from", m.Config.Quantization)
+	}
+	names := make([]string, len(m.Sites))
+	for i, s := range m.Sites {
+		names[i] = s.Module
+	}
+	if near := formats.Nearest(module, names, 3); len(near) > 0 {
+		return err.WithHint("nearest: %s", strings.Join(quoteAll(near), ", "))
+	}
+	return err
+}
+
+// checkTied refuses a change of one of two layers that share a weight.
+func checkTied(m *Model, module string, unfit func(string, ...any) *formats.Error) error {
+	if !m.Config.TiedHead {
+		return nil
+	}
+	site, ok := m.Site(module)
+	input := ok && site.Kind == Embedding && isInputEmbedding(module)
+	if !input && !hf.IsOutputHead(module) {
+		return nil
+	}
+	return unfit("module %s shares its weight with another (tie_word_embeddings): changing one would change both", formats.Quote(module)).
+		WithHint("untie the base first: save it with tie_word_embeddings false and both weights")
+}
+
+func isInputEmbedding(module string) bool {
+	switch module[strings.LastIndexByte(module, '.')+1:] {
+	case "embed_tokens", "wte", "word_embeddings", "tokens_embed", "embed_in", "shared":
+		return true
+	}
+	return false
+}
+
+// checkComplete reports modules of the base that the adapter's config targets and that
+// have no factors: a part of the adapter is missing.
+func checkComplete(m *Model, a *adapter.Adapter, r renaming) error {
+	if a.Selection == nil || a.Selection.AllLinear || len(a.Selection.TargetModules) == 0 && a.Selection.TargetRegex == "" {
+		return nil
+	}
+	matcher, err := a.Selection.Compile()
+	if err != nil {
+		return formats.Rejectf(a.Path, "", "%v", err)
+	}
+	have := map[string]bool{}
+	for _, e := range a.Entries {
+		have[r.apply(e.Module)] = true
+	}
+	back := renaming{strip: r.add, add: r.strip}
+	var absent []string
+	for _, s := range m.Sites {
+		if have[s.Module] || s.Kind == Other {
+			continue
+		}
+		hit, err := matcher.Match(back.apply(s.Module))
+		if err != nil {
+			return formats.Rejectf(a.Path, "", "target_modules: %v", err)
+		}
+		if hit {
+			absent = append(absent, formats.Quote(back.apply(s.Module)))
+		}
+	}
+	if len(absent) == 0 {
+		return nil
+	}
+	more := ""
+	if len(absent) > 5 {
+		more = fmt.Sprintf(" and %d more", len(absent)-5)
+	}
+	return formats.Unfitf(a.Path, "", "factors are missing for modules that the config targets: %s%s", strings.Join(absent[:min(5, len(absent))], ", "), more)
+}

@@ -1,0 +1,142 @@
+package patch
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/hf"
+)
+
+// Kind is what a module computes with its weight, as far as a checkpoint tells.
+type Kind uint8
+
+// Kinds of modules.
+const (
+	Other     Kind = iota // norms and other vectors
+	Linear                // a matrix product
+	Embedding             // rows looked up by token
+	Conv                  // a convolution
+)
+
+func (k Kind) String() string {
+	return [...]string{"other", "linear", "embedding", "conv"}[k]
+}
+
+// Site is where a module's weight lies in a checkpoint.
+type Site struct {
+	Module string // path in the model as transformers builds it, such as "model.layers.0.mlp.up_proj"
+	Kind   Kind
+	Weight formats.Tensor
+	InOut  bool // the weight is stored as (in, out): embeddings and GPT-2's Conv1D
+	Head   bool // the module projects to the vocabulary
+}
+
+// InOutSize returns the layer's input and output width; for a convolution in counts
+// the whole kernel.
+func (s Site) InOutSize() (in, out int64) {
+	rows, cols := s.Weight.Matrix()
+	if s.InOut {
+		return rows, cols
+	}
+	return cols, rows
+}
+
+// Model is a checkpoint seen as modules.
+type Model struct {
+	Checkpoint *formats.Checkpoint
+	Config     hf.Config
+	Sites      []Site // modules with a weight, in the order of the checkpoint
+
+	naming naming
+	byName map[string]int
+}
+
+// NewModel finds the modules of a checkpoint: every tensor "PATH.weight" is the weight
+// of module PATH. What it computes is told from its shape, its name and the model
+// type in config.json.
+func NewModel(c *formats.Checkpoint) (*Model, error) {
+	cfg, err := hf.ReadConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	family := hf.FamilyOf(cfg.ModelType)
+	m := &Model{Checkpoint: c, Config: cfg, naming: newNaming(c, cfg, family), byName: map[string]int{}}
+	for t := range c.Tensors() {
+		stored, ok := strings.CutSuffix(t.Name, ".weight")
+		if !ok {
+			continue
+		}
+		s := Site{Module: m.naming.inMemory(stored), Weight: t}
+		last := s.Module[strings.LastIndexByte(s.Module, '.')+1:]
+		switch {
+		case hf.IsEmbedding(s.Module) && len(t.Shape) == 2:
+			s.Kind, s.InOut = Embedding, true
+		case len(t.Shape) == 2:
+			s.Kind, s.InOut = Linear, slices.Contains(family.Conv1D, last)
+		case len(t.Shape) >= 3 && len(t.Shape) <= 5:
+			s.Kind = Conv
+		}
+		s.Head = hf.IsOutputHead(s.Module)
+		m.byName[s.Module] = len(m.Sites)
+		m.Sites = append(m.Sites, s)
+	}
+	return m, nil
+}
+
+// Site returns the module with the given path.
+func (m *Model) Site(module string) (Site, bool) {
+	i, ok := m.byName[module]
+	if !ok {
+		return Site{}, false
+	}
+	return m.Sites[i], true
+}
+
+// Param returns the tensor of a module's parameter, such as "weight" or "bias".
+func (m *Model) Param(module, param string) (formats.Tensor, bool) {
+	return m.Checkpoint.Tensor(m.naming.stored(module) + "." + param)
+}
+
+// naming translates between paths in a checkpoint and paths in the model that
+// transformers builds from it. A checkpoint saved from the body of a model lacks
+// the name under which a model with a head keeps the body.
+type naming struct {
+	add   string // put before a stored path to get the path in memory
+	strip string // the other way round: the file has it and the model has not
+}
+
+func newNaming(c *formats.Checkpoint, cfg hf.Config, family hf.Family) naming {
+	if cfg.ModelType == "" || family.Prefix == "" {
+		return naming{}
+	}
+	prefix := family.Prefix + "."
+	has := false
+	for t := range c.Tensors() {
+		has = has || strings.HasPrefix(t.Name, prefix)
+	}
+	switch {
+	case cfg.HasHead() && !has:
+		return naming{add: prefix}
+	case !cfg.HasHead() && has:
+		return naming{strip: prefix}
+	}
+	return naming{}
+}
+
+func (n naming) inMemory(stored string) string {
+	if n.add != "" && !hf.IsHead(stored) {
+		return n.add + stored
+	}
+	return strings.TrimPrefix(stored, n.strip)
+}
+
+func (n naming) stored(module string) string {
+	if n.add != "" {
+		return strings.TrimPrefix(module, n.add)
+	}
+	if n.strip != "" && !hf.IsHead(module) {
+		return n.strip + module
+	}
+	return module
+}
