@@ -194,7 +194,7 @@ func compareMerged(t *testing.T, base, got, want *formats.Checkpoint, plan *patc
 			var bound float64
 			at := wv[i]
 			if tol.onTheWay {
-				at = math.Max(math.Abs(bv[i]), math.Abs(wv[i]-bv[i]))
+				at = max(math.Abs(bv[i]), math.Abs(wv[i]), math.Abs(wv[i]-bv[i]))
 			}
 			switch g.DType {
 			case formats.F32:
