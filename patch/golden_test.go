@@ -115,10 +115,10 @@ func TestMergeLikePEFT(t *testing.T) {
 				// PEFT rounds Δ to BF16 on the way, and then again.
 				tolerance = mergeTolerance{share: 1, ulps: 1, onTheWay: true}
 			}
-			compareMerged(t, base, got, want, plan, tolerance)
+			compareMerged(t, start, got, want, plan, tolerance)
 			var changed []string
 			for w := range want.Tensors() {
-				b, _ := base.Tensor(w.Name)
+				b, _ := start.Tensor(w.Name)
 				x, err1 := w.ReadAll()
 				y, err2 := b.ReadAll()
 				if err1 != nil || err2 != nil {
