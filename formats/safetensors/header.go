@@ -54,6 +54,11 @@ func readHeader(r io.ReaderAt, size int64, file string) (*header, error) {
 	if err := formats.ReadFullAt(r, text, 8); err != nil {
 		return nil, &formats.Error{Class: formats.ErrInput, File: file, Err: err}
 	}
+	if text[0] != '{' { // a length that small can begin another format too
+		if kind := looksLike(r, size); kind != "" {
+			return nil, formats.Rejectf(file, "", "not a safetensors file: it looks like %s", kind)
+		}
+	}
 	h, err := parseHeader(text, file)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/seed-b982eded/graft/formats"
+)
+
+// normalize brings a command's arguments into the one order that the flag package
+// understands, flags first, and refuses what it would let pass: a flag given twice,
+// an empty value, a number that is none. Unknown commands are told apart from
+// arguments here too.
+func normalize(app *cli.App, args []string) ([]string, error) {
+	if len(args) == 0 {
+		return nil, formats.Usagef("no command given").WithHint("run \"graft --help\", or begin with \"graft quickstart\"")
+	}
+	switch args[0] {
+	case "help", "--help", "-h":
+		if len(args) > 1 {
+			return []string{args[1], "--help"}, nil
+		}
+		return []string{"--help"}, nil
+	case "--version":
+		return []string{"version"}, nil
+	}
+	command := app.Command(args[0])
+	if command == nil {
+		var names []string
+		for _, c := range app.Commands {
+			names = append(names, c.Name)
+		}
+		err := formats.Usagef("unknown command %s", formats.Quote(args[0]))
+		if near := formats.Nearest(args[0], names, 1); len(near) > 0 {
+			return nil, err.WithHint("did you mean %q?", near[0])
+		}
+		return nil, err.WithHint("run \"graft --help\" for the commands")
+	}
+	flags := map[string]cli.Flag{}
+	for _, f := range command.Flags {
+		for _, name := range f.Names() {
+			flags[name] = f
+		}
+	}
+	out, paths := []string{command.Name}, []string{"--"}
+	seen := map[string]bool{}
+	for i := 1; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" {
+			paths = append(paths, args[i+1:]...)
+			break
+		}
+		if len(arg) < 2 || arg[0] != '-' || isNumber(arg) {
+			paths = append(paths, arg)
+			continue
+		}
+		name, value, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if name == "help" || name == "h" {
+			return []string{command.Name, "--help"}, nil
+		}
+		f, ok := flags[name]
+		if !ok {
+			return nil, unknownFlag(command, name, flags)
+		}
+		name = f.Names()[0]
+		_, isBool := f.(*cli.BoolFlag)
+		if !hasValue && !isBool {
+			if i+1 == len(args) {
+				return nil, formats.Usagef("flag --%s needs a value", name)
+			}
+			i++
+			value = args[i]
+		} else if !hasValue {
+			value = "true"
+		}
+		if err := checkFlag(f, name, value, seen[name]); err != nil {
+			return nil, err
+		}
+		seen[name] = true
+		out = append(out, "--"+name+"="+value)
+	}
+	return append(out, paths...), nil
+}
+
+func isNumber(s string) bool {
+	_, err := strconv.ParseFloat(s, 64)
+	return err == nil
+}
+
+func checkFlag(f cli.Flag, name, value string, again bool) error {
+	if _, repeats := f.(*cli.StringSliceFlag); again && !repeats {
+		return formats.Usagef("flag --%s is given twice", name)
+	}
+	if value == "" {
+		return formats.Usagef("flag --%s has an empty value", name)
+	}
+	var err error
+	switch f.(type) {
+	case *cli.BoolFlag:
+		_, err = strconv.ParseBool(value)
+	case *cli.IntFlag:
+		_, err = strconv.ParseInt(value, 10, 0)
+	case *cli.Uint64Flag:
+		_, err = strconv.ParseUint(value, 10, 64)
+	case *cli.Float64Flag:
+		_, err = parseFloat(value)
+	}
+	if err != nil {
+		return formats.Usagef("flag --%s: %s is not %s", name, formats.Quote(value), wantedBy(f))
+	}
+	return nil
+}
+
+func wantedBy(f cli.Flag) string {
+	switch f.(type) {
+	case *cli.BoolFlag:
+		return "true or false"
+	case *cli.Float64Flag:
+		return "a number"
+	case *cli.Uint64Flag:
+		return "a whole number from 0 up"
+	}
+	return "a whole number"
+}
+
+// parseFloat reads a finite decimal number.
+func parseFloat(s string) (float64, error) {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return 0, err
+	}
+	if math.IsNaN(f) || math.IsInf(f, 0) || strings.ContainsAny(s, "xX_") {
+		return 0, strconv.ErrSyntax
+	}
+	return f, nil
+}
+
+func unknownFlag(command *cli.Command, name string, flags map[string]cli.Flag) error {
+	err := formats.Usagef("unknown flag --%s of %s", name, command.Name)
+	var names []string
+	for n := range flags {
+		names = append(names, n)
+	}
+	if near := formats.Nearest(name, names, 1); len(near) > 0 {
+		return err.WithHint("did you mean --%s?", near[0])
+	}
+	return err.WithHint("run \"graft %s --help\"", command.Name)
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/train/data"
+	"github.com/seed-b982eded/graft/train/models"
+	"github.com/seed-b982eded/graft/train/tokenizer"
+)
+
+// encoder turns lines of training data into examples for one model.
+type encoder struct {
+	tok  *tokenizer.Tokenizer
+	opts data.EncodeOptions
+}
+
+// newEncoder puts special tokens where the model's own files say: the beginning as its
+// tokenizer does, and the model's end token after each example. maxLength 0 means the
+// model's own.
+func newEncoder(tok *tokenizer.Tokenizer, m models.Model, maxLength int) (*encoder, error) {
+	if maxLength == 0 {
+		maxLength = m.MaxPositions()
+	}
+	if maxLength < 2 || maxLength > m.MaxPositions() {
+		return nil, formats.Usagef("--max-length must be from 2 to the model's %d positions (got %d)", m.MaxPositions(), maxLength)
+	}
+	e := &encoder{tok: tok, opts: data.EncodeOptions{
+		MaxLength: maxLength, BOS: data.NoToken, EOS: data.NoToken, Vocab: m.Vocabulary(), SplitText: true,
+	}}
+	special, err := tok.Encode("", true)
+	if err != nil {
+		return nil, err
+	}
+	if len(special) > 0 {
+		e.opts.BOS = special[0]
+	}
+	if ends := m.EndTokens(); len(ends) > 0 {
+		e.opts.EOS = ends[0]
+	}
+	return e, nil
+}
+
+func (e *encoder) encode(ctx context.Context, records []data.Record) (*data.Set, data.Stats, error) {
+	return data.Encode(ctx, records, e.tok, e.opts)
+}
+
+// file reads and encodes a file, and says what had to be cut.
+func (e *encoder) file(ctx context.Context, co *console, path string) (*data.Set, error) {
+	records, err := data.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	set, stats, err := e.encode(ctx, records)
+	if err != nil {
+		return nil, err
+	}
+	if stats.Truncated > 0 {
+		co.note("note: %s: %d of %d records were cut to %d tokens (%d tokens lost)", path, stats.Truncated, stats.Records, e.opts.MaxLength, stats.LostTokens)
+	}
+	if stats.Split > 0 {
+		co.note("note: %s: %d long texts were split into pieces of %d tokens", path, stats.Split, e.opts.MaxLength)
+	}
+	if stats.Dropped > 0 {
+		co.note("note: %s: %d records have no token to learn, the first at %s", path, stats.Dropped, stats.FirstDropped[0])
+	}
+	return set, nil
+}
+
+// pad returns an id to pad with: any will do, as nothing looks at it.
+func (e *encoder) pad() int32 { return max(e.opts.EOS, 0) }

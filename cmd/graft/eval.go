@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/seed-b982eded/graft/patch"
+	"github.com/seed-b982eded/graft/train"
+	"github.com/seed-b982eded/graft/train/data"
+	"github.com/seed-b982eded/graft/train/models"
+	"github.com/seed-b982eded/graft/train/tokenizer"
+)
+
+func evalCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "eval",
+		Usage:     "measure the loss of a base, with adapters, and merged",
+		UsageText: "graft eval --base B [--adapter A[=W]]... --data F",
+		Description: "With adapters three models are measured: the base, the base with the adapters beside its\n" +
+			"weights, and the model that merging would write.",
+		Flags: []cli.Flag{
+			baseFlag(), adaptersFlag(false),
+			&cli.StringFlag{Name: "data", Required: true, Usage: `data ` + "`FILE`" + `: JSON lines with "text", or "prompt" and "completion"`},
+			&cli.IntFlag{Name: "batch-size", Value: 8, Usage: "examples in a batch"},
+			&cli.IntFlag{Name: "max-length", Usage: "tokens in an example (default: as many as the model takes)"},
+			jsonFlag(), reportFlag(), quietFlag(),
+		},
+		Action: evalAction,
+	}
+}
+
+type evalResult struct {
+	Schema string      `json:"schema"`
+	Base   string      `json:"base"`
+	Data   string      `json:"data"`
+	Labels int64       `json:"tokens"` // that the loss runs over
+	Models []modelLoss `json:"models"`
+}
+
+type modelLoss struct {
+	Model      string   `json:"model"`
+	Loss       float64  `json:"loss"`
+	Perplexity *float64 `json:"perplexity"` // null where it overflows
+}
+
+func evalAction(c *cli.Context) error {
+	if err := noPaths(c); err != nil {
+		return err
+	}
+	co := newConsole(c)
+	in, err := openOperands(c)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := co.checkReport(append(in.paths(), c.String("data"))...); err != nil {
+		return err
+	}
+	tok, err := openTokenizer(in.base)
+	if err != nil {
+		return err
+	}
+	variants := []variant{{"base", func() (models.Model, error) { return models.Load(in.base) }}}
+	if len(in.adapters) > 0 {
+		plan, err := patch.NewPlan(in.base, in.adapters...)
+		if err != nil {
+			return err
+		}
+		variants = append(variants,
+			variant{"base + adapter", in.load},
+			variant{"merged", func() (models.Model, error) { return models.Load(plan.Merge()) }})
+	}
+	res := &evalResult{Schema: "graft.eval/1", Base: in.base.Path(), Data: c.String("data")}
+	var source *data.Loader
+	for _, v := range variants {
+		m, err := v.load()
+		if err != nil {
+			return err
+		}
+		if source == nil {
+			if source, err = evalData(c, co, tok, m); err != nil {
+				return err
+			}
+		}
+		b := co.newBar("evaluating "+v.name, float64(source.Batches()))
+		loss, labels, err := train.Evaluate(c.Context, m, source, func(done, all int) {
+			b.add(1, func(rate float64) string { return fmt.Sprintf("batch %d/%d", done, all) })
+		})
+		b.end()
+		if err != nil {
+			return err
+		}
+		res.Labels = labels
+		res.Models = append(res.Models, newModelLoss(v.name, loss))
+	}
+	return co.emit(res, res.print)
+}
+
+type variant struct {
+	name string
+	load func() (models.Model, error)
+}
+
+func newModelLoss(name string, loss float64) modelLoss {
+	l := modelLoss{Model: name, Loss: loss}
+	if p := math.Exp(loss); !math.IsInf(p, 0) {
+		l.Perplexity = &p
+	}
+	return l
+}
+
+func evalData(c *cli.Context, co *console, tok *tokenizer.Tokenizer, m models.Model) (*data.Loader, error) {
+	enc, err := newEncoder(tok, m, c.Int("max-length"))
+	if err != nil {
+		return nil, err
+	}
+	set, err := enc.file(c.Context, co, c.String("data"))
+	if err != nil {
+		return nil, err
+	}
+	return data.NewLoader(set, data.LoaderOptions{Rows: c.Int("batch-size"), Pad: enc.pad()})
+}
+
+func (r *evalResult) print(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "MODEL\tLOSS\tPERPLEXITY")
+	for _, m := range r.Models {
+		p := math.Inf(1)
+		if m.Perplexity != nil {
+			p = *m.Perplexity
+		}
+		fmt.Fprintf(t, "%s\t%.6f\t%.4f\n", m.Model, m.Loss, p)
+	}
+	t.Flush()
+	fmt.Fprintf(w, "over %s tokens of %s\n", countText(r.Labels), r.Data)
+}

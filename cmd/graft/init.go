@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/formats/hf"
+	"github.com/seed-b982eded/graft/formats/open"
+	"github.com/seed-b982eded/graft/formats/peft"
+	"github.com/seed-b982eded/graft/internal/atomicfile"
+)
+
+func initCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "init",
+		Usage:     "make a fresh adapter for a base, without training",
+		UsageText: "graft init --base B --target-modules LIST|REGEX|all-linear --rank N --alpha X --out ADAPTER",
+		Description: "Factors start as PEFT starts them: A random, B zero, so that the adapter changes nothing\n" +
+			"until it is trained. The result loads in PEFT.",
+		Flags: append(append([]cli.Flag{baseFlag()}, loraFlags()...),
+			outFlag("the adapter"), forceFlag(), dryRunFlag(), jsonFlag(), reportFlag(), quietFlag()),
+		Action: initAction,
+	}
+}
+
+type initResult struct {
+	Schema  string       `json:"schema"`
+	Base    string       `json:"base"`
+	Out     string       `json:"out"`
+	DryRun  bool         `json:"dry_run,omitempty"`
+	Params  int64        `json:"parameters"`
+	Bytes   int64        `json:"bytes"`
+	Modules []moduleInfo `json:"modules"`
+}
+
+func initAction(c *cli.Context) error {
+	if err := noPaths(c); err != nil {
+		return err
+	}
+	co := newConsole(c)
+	base, err := open.Checkpoint(c.String("base"))
+	if err != nil {
+		return err
+	}
+	defer base.Close()
+	a, err := freshAdapter(c, base)
+	if err != nil {
+		return err
+	}
+	out := c.String("out")
+	if err := hf.CheckApart(base.Path(), out); err != nil {
+		return err
+	}
+	if err := co.checkReport(base.Path()); err != nil {
+		return err
+	}
+	res := &initResult{Schema: "graft.init/1", Base: base.Path(), Out: out, DryRun: c.Bool("dry-run")}
+	res.Params, res.Bytes = adapterShape(a)
+	for _, e := range a.Entries {
+		u := e.Update.(*adapter.LowRank)
+		res.Modules = append(res.Modules, moduleInfo{e.Module, u.Kind(), u.Shape(), u.Rank(), u.Scale})
+	}
+	if res.DryRun {
+		if err := atomicfile.Check(out, true, c.Bool("force")); err != nil {
+			return err
+		}
+		return co.emit(res, res.table)
+	}
+	if err := publishDir(out, c.Bool("force"), func(dir string) error { return peft.Write(dir, a) }); err != nil {
+		return err
+	}
+	return co.emit(res, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %s parameters in %d modules, %s\n", out, countText(res.Params), len(res.Modules), sizeText(res.Bytes))
+	})
+}
+
+func (r *initResult) table(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "MODULE\tSHAPE\tRANK\tSCALE")
+	for _, m := range r.Modules {
+		fmt.Fprintf(t, "%s\t%v\t%d\t%.6g\n", m.Module, m.Shape, m.Rank, m.Scale)
+	}
+	t.Flush()
+}
+
+// publishDir makes a directory appear at out with what fill writes into it.
+func publishDir(out string, force bool, fill func(dir string) error) error {
+	stage, err := atomicfile.NewDir(out, atomicfile.Options{Force: force})
+	if err != nil {
+		return err
+	}
+	if err := fill(stage.Path()); err != nil {
+		stage.Abort()
+		return finalName(err, stage.Path(), filepath.Clean(out))
+	}
+	return stage.Publish()
+}

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/formats/open"
+	"github.com/seed-b982eded/graft/patch"
+)
+
+func inspectCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "inspect",
+		Usage:     "say what a model or adapter is, without loading it",
+		UsageText: "graft inspect PATH [--tensors] [--json]",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "tensors", Usage: "list every tensor"},
+			jsonFlag(), reportFlag(), quietFlag(),
+		},
+		Action: inspectAction,
+	}
+}
+
+type inspectResult struct {
+	Schema  string         `json:"schema"`
+	Path    string         `json:"path"`
+	Kind    string         `json:"kind"` // "checkpoint" or "adapter"
+	Tensors int            `json:"tensors"`
+	Params  int64          `json:"parameters"`
+	Bytes   int64          `json:"bytes"`
+	DTypes  map[string]int `json:"dtypes"`
+
+	Files     []fileInfo    `json:"files,omitempty"`
+	SideFiles []string      `json:"side_files,omitempty"`
+	ModelType string        `json:"model_type,omitempty"`
+	Tied      bool          `json:"tied_head,omitempty"`
+	Quant     string        `json:"quantization,omitempty"`
+	Layers    []layerInfo   `json:"layers,omitempty"`
+	Base      string        `json:"base_model,omitempty"`
+	Modules   []moduleInfo  `json:"modules,omitempty"`
+	List      []tensorInfo  `json:"tensor_list,omitempty"`
+	Metadata  []metadataRow `json:"metadata,omitempty"`
+}
+
+type fileInfo struct {
+	Name    string `json:"name"`
+	Tensors int    `json:"tensors"`
+	Bytes   int64  `json:"bytes"`
+}
+
+// layerInfo is a group of layers that share a name and a shape.
+type layerInfo struct {
+	Name  string  `json:"name"`
+	Kind  string  `json:"kind"`
+	Shape []int64 `json:"shape"`
+	Count int     `json:"count"`
+}
+
+type moduleInfo struct {
+	Module string  `json:"module"`
+	Kind   string  `json:"kind"`
+	Shape  []int64 `json:"shape"`
+	Rank   int64   `json:"rank,omitempty"`
+	Scale  float64 `json:"scale,omitempty"`
+}
+
+type tensorInfo struct {
+	Name  string  `json:"name"`
+	DType string  `json:"dtype"`
+	Shape []int64 `json:"shape"`
+	File  string  `json:"file"`
+	Bytes int64   `json:"bytes"`
+}
+
+type metadataRow struct {
+	File  string `json:"file"`
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+func inspectAction(c *cli.Context) error {
+	if c.NArg() != 1 {
+		return formats.Usagef("inspect takes one path (got %d)", c.NArg())
+	}
+	path := c.Args().First()
+	co := newConsole(c)
+	if err := co.checkReport(path); err != nil && co.report != "" {
+		return err
+	}
+	var res *inspectResult
+	var err error
+	if open.IsAdapter(path) {
+		res, err = inspectAdapter(path, c.Bool("tensors"))
+	} else {
+		res, err = inspectCheckpoint(path, c.Bool("tensors"))
+	}
+	if err != nil {
+		return err
+	}
+	return co.emit(res, res.print)
+}
+
+func (r *inspectResult) count(t formats.Tensor, file string, list bool) {
+	r.Tensors++
+	r.Params += t.Elements()
+	r.Bytes += t.Size()
+	r.DTypes[t.DType.String()]++
+	if list {
+		r.List = append(r.List, tensorInfo{t.Name, t.DType.String(), t.Shape, file, t.Size()})
+	}
+}
+
+func inspectCheckpoint(path string, list bool) (*inspectResult, error) {
+	ckpt, err := open.Checkpoint(path)
+	if err != nil {
+		return nil, err
+	}
+	defer ckpt.Close()
+	m, err := patch.NewModel(ckpt)
+	if err != nil {
+		return nil, err
+	}
+	r := &inspectResult{
+		Schema: "graft.inspect/1", Path: path, Kind: "checkpoint", DTypes: map[string]int{},
+		ModelType: m.Config.ModelType, Tied: m.Config.TiedHead, Quant: m.Config.Quantization,
+	}
+	for _, s := range ckpt.Shards() {
+		r.Files = append(r.Files, fileInfo{s.Name, len(s.Tensors), s.Size()})
+		for _, kv := range s.Metadata {
+			r.Metadata = append(r.Metadata, metadataRow{s.Name, kv.Key, kv.Value})
+		}
+		for _, t := range s.Tensors {
+			r.count(t, s.Name, list)
+		}
+	}
+	for _, f := range ckpt.SideFiles() {
+		r.SideFiles = append(r.SideFiles, f.Name)
+	}
+	for _, s := range m.Sites {
+		if s.Kind == patch.Other {
+			continue
+		}
+		l := layerInfo{Name: s.Module[strings.LastIndexByte(s.Module, '.')+1:], Kind: s.Kind.String(), Shape: s.Weight.Shape, Count: 1}
+		i := slices.IndexFunc(r.Layers, func(x layerInfo) bool { return x.Name == l.Name && x.Kind == l.Kind && slices.Equal(x.Shape, l.Shape) })
+		if i >= 0 {
+			r.Layers[i].Count++
+		} else {
+			r.Layers = append(r.Layers, l)
+		}
+	}
+	return r, nil
+}
+
+func inspectAdapter(path string, list bool) (*inspectResult, error) {
+	a, err := open.Adapter(path)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	r := &inspectResult{Schema: "graft.inspect/1", Path: path, Kind: "adapter", DTypes: map[string]int{}, Base: a.Base}
+	for _, e := range a.Entries {
+		info := moduleInfo{Module: e.Module, Kind: e.Update.Kind(), Shape: e.Update.Shape()}
+		if u, ok := e.Update.(*adapter.LowRank); ok {
+			info.Rank, info.Scale = u.Rank(), u.Scale
+		}
+		r.Modules = append(r.Modules, info)
+		for _, t := range e.Update.Tensors() {
+			r.count(t, "adapter_model.safetensors", list)
+		}
+	}
+	return r, nil
+}
+
+func (r *inspectResult) print(w io.Writer) {
+	fmt.Fprintf(w, "%s: %s", formats.Quote(r.Path), r.Kind)
+	if r.ModelType != "" {
+		fmt.Fprintf(w, ", model type %s", formats.Quote(r.ModelType))
+	}
+	if r.Base != "" {
+		fmt.Fprintf(w, " for base %s", formats.Quote(r.Base))
+	}
+	fmt.Fprintf(w, "\n%s parameters in %d tensors, %s (", countText(r.Params), r.Tensors, sizeText(r.Bytes))
+	var kinds []string
+	for d, n := range r.DTypes {
+		kinds = append(kinds, fmt.Sprintf("%s × %d", d, n))
+	}
+	slices.Sort(kinds)
+	fmt.Fprintf(w, "%s)\n", strings.Join(kinds, ", "))
+	if r.Tied {
+		fmt.Fprintln(w, "the head is tied to the input embedding")
+	}
+	if r.Quant != "" {
+		fmt.Fprintf(w, "quantised: %s\n", formats.Quote(r.Quant))
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if len(r.Files) > 0 {
+		fmt.Fprintln(t, "\nFILE\tTENSORS\tBYTES")
+		for _, f := range r.Files {
+			fmt.Fprintf(t, "%s\t%d\t%s\n", f.Name, f.Tensors, countText(f.Bytes))
+		}
+	}
+	if len(r.Layers) > 0 {
+		fmt.Fprintln(t, "\nLAYER\tKIND\tSHAPE\tCOUNT")
+		for _, l := range r.Layers {
+			fmt.Fprintf(t, "%s\t%s\t%v\t%d\n", l.Name, l.Kind, l.Shape, l.Count)
+		}
+	}
+	if len(r.Modules) > 0 {
+		fmt.Fprintln(t, "\nMODULE\tUPDATE\tSHAPE\tRANK\tSCALE")
+		for _, m := range r.Modules {
+			fmt.Fprintf(t, "%s\t%s\t%v\t%d\t%.6g\n", m.Module, m.Kind, m.Shape, m.Rank, m.Scale)
+		}
+	}
+	if len(r.List) > 0 {
+		fmt.Fprintln(t, "\nTENSOR\tDTYPE\tSHAPE\tFILE\tBYTES")
+		for _, x := range r.List {
+			fmt.Fprintf(t, "%s\t%s\t%v\t%s\t%d\n", printable(x.Name), x.DType, x.Shape, x.File, x.Bytes)
+		}
+	}
+	t.Flush()
+	if len(r.SideFiles) > 0 {
+		fmt.Fprintf(w, "\nbeside the weights: %s\n", strings.Join(r.SideFiles, ", "))
+	}
+}
+
+// printable returns a name as it is where a terminal can show it, else quoted.
+func printable(name string) string {
+	if q := formats.Quote(name); q[1:len(q)-1] != name {
+		return q
+	}
+	return name
+}

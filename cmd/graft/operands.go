@@ -1,0 +1,105 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/formats/open"
+	"github.com/seed-b982eded/graft/patch"
+	"github.com/seed-b982eded/graft/train/models"
+	"github.com/seed-b982eded/graft/train/tokenizer"
+)
+
+// operands are a base and the adapters on it, open.
+type operands struct {
+	base     *formats.Checkpoint
+	adapters []patch.Weighted
+}
+
+// openOperands opens what --base and --adapter name.
+func openOperands(c *cli.Context) (*operands, error) {
+	base, err := open.Checkpoint(c.String("base"))
+	if err != nil {
+		return nil, err
+	}
+	o := &operands{base: base}
+	for _, arg := range c.StringSlice("adapter") {
+		path, weight := splitWeight(arg)
+		a, err := open.Adapter(path)
+		if err != nil {
+			o.Close()
+			return nil, err
+		}
+		o.adapters = append(o.adapters, patch.Weighted{Adapter: a, Weight: weight})
+	}
+	return o, nil
+}
+
+func (o *operands) Close() {
+	o.base.Close()
+	for _, w := range o.adapters {
+		w.Adapter.Close()
+	}
+}
+
+// paths are the inputs, which no output may touch.
+func (o *operands) paths() []string {
+	list := []string{o.base.Path()}
+	for _, w := range o.adapters {
+		list = append(list, w.Adapter.Path)
+	}
+	return list
+}
+
+// splitWeight reads A[=W]: the text after the last "=" is a weight only where it is a
+// finite number, so that paths may hold the sign.
+func splitWeight(arg string) (path string, weight float64) {
+	i := strings.LastIndexByte(arg, '=')
+	if i > 0 {
+		if w, err := parseFloat(arg[i+1:]); err == nil {
+			return arg[:i], w
+		}
+	}
+	return arg, 1
+}
+
+// load builds the base as a model that runs, with the adapters on it.
+func (o *operands) load() (models.Model, error) {
+	m, err := models.Load(o.base)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range o.adapters {
+		if err := m.Attach(w.Adapter, w.Weight); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// openTokenizer reads a model's own tokenizer.
+func openTokenizer(base *formats.Checkpoint) (*tokenizer.Tokenizer, error) {
+	if _, ok := base.SideFile("tokenizer.json"); !ok {
+		return nil, formats.Rejectf(base.Path(), "", "there is no tokenizer.json").
+			WithHint("transformers writes one: AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)")
+	}
+	text, err := base.ReadSideFile("tokenizer.json", formats.MaxTokenizerBytes)
+	if err != nil {
+		return nil, err
+	}
+	return tokenizer.Open(base.Path()+"/tokenizer.json", text)
+}
+
+// adapterShape counts an adapter's parameters and bytes.
+func adapterShape(a *adapter.Adapter) (params, bytes int64) {
+	for _, e := range a.Entries {
+		for _, t := range e.Update.Tensors() {
+			params += t.Elements()
+			bytes += t.Size()
+		}
+	}
+	return params, bytes
+}

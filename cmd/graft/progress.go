@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+)
+
+// bar shows how far long work has come: on a terminal a line that is drawn over, else
+// a line now and then. A nil *bar shows nothing.
+type bar struct {
+	w     io.Writer
+	tty   bool
+	what  string
+	total float64
+	since time.Time
+
+	mu      sync.Mutex
+	done    float64
+	shown   time.Time
+	width   int  // of the line on the terminal
+	printed bool // a line without a terminal
+}
+
+const (
+	redraw    = 100 * time.Millisecond
+	sayAgain  = 10 * time.Second
+	barCells  = 24
+	fullBlock = "█"
+)
+
+// newBar starts a bar; nil when the console is quiet.
+func (co *console) newBar(what string, total float64) *bar {
+	if co.quiet {
+		return nil
+	}
+	return &bar{w: co.err, tty: co.tty, what: what, total: total, since: time.Now(), shown: time.Now()}
+}
+
+// add says that n more of the work is done; detail returns more to show.
+func (b *bar) add(n float64, detail func(rate float64) string) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.done += n
+	wait := sayAgain
+	if b.tty {
+		wait = redraw
+	}
+	if time.Since(b.shown) < wait && (b.done < b.total || !b.tty) {
+		return
+	}
+	b.shown = time.Now()
+	elapsed := time.Since(b.since).Seconds()
+	rate := b.done / max(elapsed, 1e-9)
+	left := time.Duration((b.total - b.done) / max(rate, 1e-9) * float64(time.Second)).Round(time.Second)
+	share := min(1, b.done/max(b.total, 1))
+	line := fmt.Sprintf("%s %3.0f%%  %s  %s left", b.what, 100*share, detail(rate), left)
+	if !b.tty {
+		fmt.Fprintln(b.w, line)
+		b.printed = true
+		return
+	}
+	full := int(share * barCells)
+	cells := strings.Repeat(fullBlock, full) + strings.Repeat("·", barCells-full)
+	line = fmt.Sprintf("%s %s %3.0f%%  %s  %s left", b.what, cells, 100*share, detail(rate), left)
+	pad := max(0, b.width-len(line))
+	b.width = len(line)
+	fmt.Fprintf(b.w, "\r%s%s", line, strings.Repeat(" ", pad))
+}
+
+// end removes the bar from a terminal.
+func (b *bar) end() {
+	if b == nil || !b.tty || b.width == 0 {
+		return
+	}
+	fmt.Fprintf(b.w, "\r%s\r", strings.Repeat(" ", b.width))
+}

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/formats/hf"
+	"github.com/seed-b982eded/graft/formats/open"
+	"github.com/seed-b982eded/graft/formats/peft"
+	"github.com/seed-b982eded/graft/internal/atomicfile"
+	"github.com/seed-b982eded/graft/train"
+	"github.com/seed-b982eded/graft/train/data"
+	"github.com/seed-b982eded/graft/train/models"
+)
+
+func trainCommand() *cli.Command {
+	d := train.DefaultOptions
+	flags := append([]cli.Flag{baseFlag(), &cli.StringFlag{Name: "adapter", Usage: "go on with this adapter `A` in place of a fresh one"}}, loraFlags()...)
+	flags = append(flags,
+		&cli.StringFlag{Name: "data", Required: true, Usage: `training data ` + "`FILE`" + `: JSON lines with "text", or "prompt" and "completion"`},
+		&cli.StringFlag{Name: "eval-data", Usage: "held-out data `FILE`"},
+		&cli.Float64Flag{Name: "eval-share", Usage: "hold this share of the data out for evaluation"},
+		&cli.IntFlag{Name: "max-steps", Usage: "optimizer steps; wins over epochs"},
+		&cli.Float64Flag{Name: "epochs", Value: d.Epochs, Usage: "passes over the data"},
+		&cli.Float64Flag{Name: "learning-rate", Value: d.LearningRate, Usage: "the full learning rate"},
+		&cli.StringFlag{Name: "lr-scheduler-type", Value: train.Cosine, Usage: "constant, linear or cosine, after the warm-up"},
+		&cli.IntFlag{Name: "warmup-steps", Usage: "steps of warm-up"},
+		&cli.Float64Flag{Name: "warmup-ratio", Usage: "share of the steps that is warm-up"},
+		&cli.IntFlag{Name: "batch-size", Value: 4, Usage: "examples in a batch"},
+		&cli.IntFlag{Name: "gradient-accumulation-steps", Value: 1, Usage: "batches in a step"},
+		&cli.Float64Flag{Name: "weight-decay", Value: d.AdamW.WeightDecay, Usage: "AdamW's weight decay"},
+		&cli.Float64Flag{Name: "max-grad-norm", Value: d.MaxGradNorm, Usage: "clip gradients to this norm; 0 leaves them"},
+		&cli.Float64Flag{Name: "lora-dropout", Usage: "dropout on the factors' input"},
+		&cli.IntFlag{Name: "max-length", Usage: "tokens in an example (default: as many as the model takes)"},
+		&cli.IntFlag{Name: "eval-steps", Usage: "steps between evaluations (default: only first and last)"},
+		&cli.IntFlag{Name: "logging-steps", Value: 1, Usage: "steps between entries of metrics.jsonl"},
+		outFlag("the adapter"), forceFlag(), jsonFlag(), reportFlag(), quietFlag(),
+	)
+	return &cli.Command{
+		Name:      "train",
+		Usage:     "train an adapter on a frozen base",
+		UsageText: "graft train --base B --target-modules LIST|REGEX|all-linear --data F --out ADAPTER",
+		Description: "The output is a PEFT adapter with metrics.jsonl, trainer_state.json and loss.svg beside it.\n" +
+			"The same seed gives the same bytes, on any number of processors. Ctrl-C stops after the\n" +
+			"step and leaves what was learned as OUT/checkpoint-N.",
+		Flags:  flags,
+		Action: trainAction,
+	}
+}
+
+type trainResult struct {
+	Schema       string          `json:"schema"`
+	Base         string          `json:"base"`
+	Out          string          `json:"out"`
+	Steps        int             `json:"steps"`
+	Tokens       int64           `json:"tokens"`
+	Loss         float64         `json:"loss"` // of the last logged steps
+	EvalBefore   *float64        `json:"eval_loss_before,omitempty"`
+	EvalAfter    *float64        `json:"eval_loss_after,omitempty"`
+	Memory       train.Footprint `json:"memory"`
+	AdapterBytes int64           `json:"adapter_bytes"`
+	Seconds      float64         `json:"seconds"`
+}
+
+// trainOptions reads the loop's options from the flags.
+func trainOptions(c *cli.Context) train.Options {
+	o := train.DefaultOptions
+	o.LearningRate, o.Schedule = c.Float64("learning-rate"), c.String("lr-scheduler-type")
+	o.WarmupSteps, o.WarmupRatio = c.Int("warmup-steps"), c.Float64("warmup-ratio")
+	o.MaxSteps, o.Epochs = c.Int("max-steps"), c.Float64("epochs")
+	o.GradientAccumulation, o.BatchSize = c.Int("gradient-accumulation-steps"), c.Int("batch-size")
+	o.AdamW.WeightDecay, o.MaxGradNorm = c.Float64("weight-decay"), c.Float64("max-grad-norm")
+	o.EvalSteps, o.LogSteps = c.Int("eval-steps"), c.Int("logging-steps")
+	return o
+}
+
+func trainAction(c *cli.Context) error {
+	for _, pair := range [][2]string{{"eval-data", "eval-share"}, {"adapter", "target-modules"}, {"adapter", "rank"}, {"adapter", "alpha"}, {"max-steps", "epochs"}, {"warmup-steps", "warmup-ratio"}} {
+		if err := oneOf(c, pair[0], pair[1]); err != nil {
+			return err
+		}
+	}
+	if err := noPaths(c); err != nil {
+		return err
+	}
+	co, out := newConsole(c), c.String("out")
+	base, err := open.Checkpoint(c.String("base"))
+	if err != nil {
+		return err
+	}
+	defer base.Close()
+	inputs := []string{base.Path(), c.String("data")}
+	for _, flag := range []string{"adapter", "eval-data"} {
+		if c.IsSet(flag) {
+			inputs = append(inputs, c.String(flag))
+		}
+	}
+	for _, in := range inputs {
+		if err := hf.CheckApart(in, out); err != nil {
+			return err
+		}
+	}
+	if err := co.checkReport(inputs...); err != nil {
+		return err
+	}
+	if err := atomicfile.Check(out, true, c.Bool("force")); err != nil {
+		return err
+	}
+	start, err := startAdapter(c, base)
+	if err != nil {
+		return err
+	}
+	defer start.Close()
+	m, err := models.Load(base)
+	if err != nil {
+		return err
+	}
+	if err := m.Train(start, models.TrainOptions{Dropout: c.Float64("lora-dropout")}); err != nil {
+		return err
+	}
+	source, held, err := trainingData(c, co, base, m)
+	if err != nil {
+		return err
+	}
+	opts := trainOptions(c)
+	if held != nil {
+		opts.Eval = held
+	}
+	job := &trainJob{model: m, source: source, opts: opts, out: out, force: c.Bool("force"), co: co}
+	res, err := job.run(c.Context)
+	if err != nil {
+		return err
+	}
+	res.Base = base.Path()
+	return co.emit(res, res.print)
+}
+
+// startAdapter returns what training starts from: the adapter that was named, or a
+// fresh one.
+func startAdapter(c *cli.Context, base *formats.Checkpoint) (*adapter.Adapter, error) {
+	if c.IsSet("adapter") {
+		return open.Adapter(c.String("adapter"))
+	}
+	return freshAdapter(c, base)
+}
+
+// trainingData reads what is learned from and what is held out; held is nil if nothing.
+func trainingData(c *cli.Context, co *console, base *formats.Checkpoint, m models.Model) (source, held train.Source, err error) {
+	tok, err := openTokenizer(base)
+	if err != nil {
+		return nil, nil, err
+	}
+	enc, err := newEncoder(tok, m, c.Int("max-length"))
+	if err != nil {
+		return nil, nil, err
+	}
+	set, err := enc.file(c.Context, co, c.String("data"))
+	if err != nil {
+		return nil, nil, err
+	}
+	var heldSet *data.Set
+	switch {
+	case c.IsSet("eval-data"):
+		heldSet, err = enc.file(c.Context, co, c.String("eval-data"))
+	case c.IsSet("eval-share"):
+		set, heldSet, err = set.Split(c.Float64("eval-share"), c.Uint64("seed"))
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if heldSet != nil {
+		if held, err = data.NewLoader(heldSet, data.LoaderOptions{Rows: c.Int("batch-size"), Pad: enc.pad()}); err != nil {
+			return nil, nil, err
+		}
+	}
+	source, err = data.NewLoader(set, data.LoaderOptions{Rows: c.Int("batch-size"), Pad: enc.pad(), Shuffle: true, Seed: c.Uint64("seed")})
+	return source, held, err
+}
+
+// trainJob is a run and where its results go; quickstart runs one too.
+type trainJob struct {
+	model  models.Model
+	source train.Source
+	opts   train.Options
+	out    string
+	force  bool
+	co     *console
+}
+
+// run trains and publishes the adapter's directory. An interruption publishes what was
+// learned so far as checkpoint-N in it, and is an error.
+func (j *trainJob) run(ctx context.Context) (*trainResult, error) {
+	began := time.Now()
+	var points []train.Point
+	var metrics bytes.Buffer
+	lines := train.NewMetricsWriter(&metrics, false)
+	var b *bar
+	events := train.Events{
+		Start: func(p train.Plan) {
+			j.co.note("training %s parameters for %d steps", countText(p.Parameters), p.Steps)
+			b = j.co.newBar("training", float64(p.Steps-p.FirstStep))
+		},
+		Step: func(p train.Progress) {
+			b.add(1, func(float64) string {
+				return fmt.Sprintf("step %d/%d  loss %.4f  rate %.2g  %.0f tokens/s", p.Step, p.Steps, p.Loss, p.LearningRate, p.TokensPerSecond)
+			})
+		},
+		Point: func(p train.Point) error {
+			points = append(points, p)
+			return lines.Write(p)
+		},
+	}
+	result, err := train.Run(ctx, j.model, j.source, j.opts, events)
+	b.end()
+	stopped := err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled)
+	if err != nil && !(stopped && result.State.GlobalStep > 0) {
+		return nil, err
+	}
+	trained, err := j.model.Export()
+	if err != nil {
+		return nil, err
+	}
+	write := func(dir string) error {
+		if stopped {
+			if dir, err = subdir(dir, fmt.Sprintf("checkpoint-%d", result.State.GlobalStep)); err != nil {
+				return err
+			}
+		}
+		return writeTraining(dir, trained, result.State, points, metrics.Bytes())
+	}
+	if err := publishDir(j.out, j.force, write); err != nil {
+		return nil, err
+	}
+	if stopped {
+		return nil, &interruption{fmt.Sprintf("what was learned in %d steps is in %s", result.State.GlobalStep,
+			filepath.Join(j.out, fmt.Sprintf("checkpoint-%d", result.State.GlobalStep)))}
+	}
+	return j.result(result, points, trained, time.Since(began)), nil
+}
+
+func subdir(dir, name string) (string, error) {
+	dir = filepath.Join(dir, name)
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		return "", formats.Outputf(dir, err, "")
+	}
+	return dir, nil
+}
+
+func (j *trainJob) result(r train.Result, points []train.Point, trained *adapter.Adapter, took time.Duration) *trainResult {
+	size := j.model.Size()
+	res := &trainResult{
+		Schema: "graft.train/1", Out: j.out, Steps: r.State.GlobalStep, Tokens: r.State.NumInputTokensSeen,
+		Memory: train.OptimizerFootprint(size.Trainable, size.Base), Seconds: took.Seconds(),
+	}
+	_, res.AdapterBytes = adapterShape(trained)
+	for _, p := range points {
+		switch {
+		case !p.Eval:
+			res.Loss = p.Loss
+		case res.EvalBefore == nil:
+			res.EvalBefore = &p.Loss
+		default:
+			res.EvalAfter = &p.Loss
+		}
+	}
+	return res
+}
+
+// writeTraining writes an adapter with the record of its training.
+func writeTraining(dir string, a *adapter.Adapter, state train.TrainerState, points []train.Point, metrics []byte) error {
+	if err := peft.Write(dir, a); err != nil {
+		return err
+	}
+	var stateText, curve bytes.Buffer
+	if err := state.Write(&stateText); err != nil {
+		return err
+	}
+	files := map[string][]byte{"metrics.jsonl": metrics, "trainer_state.json": stateText.Bytes()}
+	if len(points) > 0 {
+		if err := train.Curve(&curve, points); err != nil {
+			return err
+		}
+		files["loss.svg"] = curve.Bytes()
+	}
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, text, 0o666); err != nil {
+			return formats.Outputf(path, err, "")
+		}
+	}
+	return nil
+}
+
+func (r *trainResult) print(w io.Writer) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %d steps, %s tokens in %.1f s, loss %.4f", r.Out, r.Steps, countText(r.Tokens), r.Seconds, r.Loss)
+	if r.EvalBefore != nil && r.EvalAfter != nil {
+		fmt.Fprintf(&b, "; held-out loss %.4f, before %.4f", *r.EvalAfter, *r.EvalBefore)
+	}
+	fmt.Fprintln(w, b.String())
+}

@@ -1,0 +1,92 @@
+package autodiff
+
+import (
+	"fmt"
+	"math"
+)
+
+// Ignored is the label of a row without a loss.
+const Ignored = -100
+
+// CrossEntropy returns the sum of −log softmax(row)[label] over the rows of logits
+// whose label is not [Ignored], and their number. Backward starts from scale times
+// the sum. Each row's log-sum-exp and the sum of the losses are in float64. labels
+// must stay as they are until Backward.
+func (t *Tape) CrossEntropy(logits *Value, labels []int32, scale float32) (loss float64, counted int) {
+	if len(labels) != logits.Rows {
+		panic(fmt.Sprintf("autodiff: %d labels for %d rows", len(labels), logits.Rows))
+	}
+	// Two float32 hold one float64 of the log-sum-exp.
+	high, low := t.newValue(1, logits.Rows), t.newValue(1, logits.Rows)
+	eachRows(logits.Rows, logits.Cols, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			if labels[i] == Ignored {
+				continue
+			}
+			sum := logSumExp(logits.row(i))
+			high.Data[i] = float32(sum)
+			low.Data[i] = float32(sum - float64(high.Data[i]))
+		}
+	})
+	for i, label := range labels {
+		if label != Ignored {
+			loss += float64(high.Data[i]) + float64(low.Data[i]) - float64(logits.row(i)[label])
+			counted++
+		}
+	}
+	if !t.wants(logits) {
+		return loss, counted
+	}
+	keep(logits)
+	t.record(func() {
+		grad := t.gradOf(logits)
+		eachRows(logits.Rows, logits.Cols, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				label := labels[i]
+				if label == Ignored {
+					continue
+				}
+				sum := float64(high.Data[i]) + float64(low.Data[i])
+				d := grad[i*logits.Cols : (i+1)*logits.Cols]
+				addSoftmax(d, logits.row(i), scale, sum)
+				d[label] -= scale
+			}
+		})
+	}, high, low)
+	return loss, counted
+}
+
+// logSumExp returns log Σ e**x, taking the largest x out first.
+func logSumExp(row []float32) float64 {
+	top := float64(maximum(row))
+	var sum float64
+	var powers [expBlock]float32
+	for ; len(row) > expBlock; row = row[expBlock:] {
+		sum += exps(powers[:], row[:expBlock], 1, top)
+	}
+	sum += exps(powers[:], row, 1, top)
+	return top + math.Log(sum)
+}
+
+// addSoftmax adds scale·e**(x−sum) to dst for the elements x of row.
+func addSoftmax(dst, row []float32, scale float32, sum float64) {
+	var powers [expBlock]float32
+	for from := 0; from < len(row); from += expBlock {
+		to := min(from+expBlock, len(row))
+		exps(powers[:], row[from:to], 1, sum)
+		for j, p := range powers[:to-from] {
+			dst[from+j] += scale * p
+		}
+	}
+}
+
+func maximum(row []float32) float32 {
+	top := row[0]
+	for _, x := range row[1:] {
+		// A NaN must not hide: comparisons with it are false.
+		if !(x <= top) {
+			top = x
+		}
+	}
+	return top
+}

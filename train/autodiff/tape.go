@@ -1,0 +1,117 @@
+package autodiff
+
+// Tape runs operations, records them and differentiates them. The zero value is
+// ready for use.
+type Tape struct {
+	// NoGrad turns recording off: all values made while it is set need no gradient.
+	NoGrad bool
+
+	arena arena
+	ops   []op
+}
+
+// op is one recorded operation.
+type op struct {
+	back func()
+	made []*Value // what the operation made; their buffers are free once back has run
+}
+
+// Reset forgets the record and takes back all buffers. Values that the tape made
+// must not be used afterwards.
+func (t *Tape) Reset() {
+	clear(t.ops)
+	t.ops = t.ops[:0]
+	t.arena.reset()
+}
+
+// Backward runs the record in reverse and adds to the gradients of trainable leaves.
+// The gradients that it starts from are those that [Tape.CrossEntropy] and
+// [Tape.AddGrad] asked for. It uses the record up, and the data of all values that
+// the tape made.
+func (t *Tape) Backward() {
+	for i := len(t.ops) - 1; i >= 0; i-- {
+		t.ops[i].back()
+		for _, v := range t.ops[i].made {
+			t.arena.put(v.buf)
+			t.arena.put(v.gradBuf)
+		}
+		t.ops[i] = op{}
+	}
+	t.ops = t.ops[:0]
+}
+
+// AddGrad makes Backward start with g added to the gradient of v. It is how a loss
+// that this package does not know enters; g must stay as it is until Backward.
+func (t *Tape) AddGrad(v *Value, g []float32) {
+	if len(g) != len(v.Data) {
+		panic("autodiff: a gradient of another size than its value")
+	}
+	if t.wants(v) {
+		t.record(func() { add(t.gradOf(v), g) })
+	}
+}
+
+// Scope runs f and returns its result. When f recorded nothing, all other buffers
+// that f took are free again, so that evaluation needs the memory of one layer. The
+// values that f made, but its result, must not be used afterwards.
+func (t *Tape) Scope(f func() *Value) *Value {
+	mark, recorded := t.arena.now, len(t.ops)
+	v := f()
+	if len(t.ops) == recorded {
+		t.arena.putSince(mark, v.buf)
+	}
+	return v
+}
+
+// newValue returns a value of any content; it needs a gradient when one of the
+// inputs does.
+func (t *Tape) newValue(rows, cols int, inputs ...*Value) *Value {
+	v := &Value{Rows: rows, Cols: cols, needs: t.wants(inputs...)}
+	v.buf, v.Data = t.arena.get(rows * cols)
+	return v
+}
+
+// wants reports whether an operation on the inputs has to be recorded.
+func (t *Tape) wants(inputs ...*Value) bool {
+	if t.NoGrad {
+		return false
+	}
+	for _, v := range inputs {
+		if v != nil && v.needs {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *Tape) record(back func(), made ...*Value) {
+	t.ops = append(t.ops, op{back, made})
+}
+
+// keep notes that the derivative of an operation reads the data of the inputs.
+func keep(inputs ...*Value) {
+	for _, v := range inputs {
+		v.kept = true
+	}
+}
+
+// change prepares an operation that overwrites v's data.
+func change(v *Value, what string) {
+	if v.buf == nil || v.kept {
+		panic("autodiff: " + what + " in place needs a value of the tape that no recorded operation reads again")
+	}
+}
+
+// gradOf returns v's gradient, zeros at first. Derivatives add to it.
+func (t *Tape) gradOf(v *Value) []float32 {
+	if !v.needs {
+		panic("autodiff: a gradient for a value that needs none")
+	}
+	if v.grad == nil {
+		v.gradBuf, v.grad = t.arena.get(len(v.Data))
+		clear(v.grad)
+	}
+	return v.grad
+}
+
+func (t *Tape) gradMatrix(v *Value) matrix { return general(v.Rows, v.Cols, t.gradOf(v)) }

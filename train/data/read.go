@@ -1,0 +1,152 @@
+package data
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/seed-b982eded/graft/formats"
+)
+
+var utf8BOM = []byte("\xef\xbb\xbf")
+
+// ReadFile reads a JSON Lines file; see [Read].
+func ReadFile(path string, ignore ...string) ([]Record, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, ioError(path, err)
+	}
+	defer f.Close()
+	return Read(path, f, ignore...)
+}
+
+// Read reads JSON Lines from r; name is what messages and origins call it. A byte
+// order mark is accepted and blank lines are skipped. Top-level fields named in
+// ignore are passed over; any other unknown field with a value is refused.
+//
+// All lines are read before an error is returned, which is a [formats.ErrInput]
+// that lists the first 20 faults by line, or one fault if the file as a whole is of
+// another kind: plain text, compressed, Parquet, UTF-16, or empty.
+func Read(name string, r io.Reader, ignore ...string) ([]Record, error) {
+	in := bufio.NewReaderSize(r, 1<<16)
+	head, err := in.Peek(512)
+	if err != nil && err != io.EOF {
+		return nil, ioError(name, err)
+	}
+	if err := refuseKind(name, head); err != nil {
+		return nil, err
+	}
+	if bytes.HasPrefix(head, utf8BOM) {
+		if _, err := in.Discard(len(utf8BOM)); err != nil {
+			return nil, ioError(name, err)
+		}
+	}
+
+	var records []Record
+	var found faults
+	for number := 1; ; number++ {
+		line, tooLong, err := readLine(in, formats.MaxLineBytes)
+		if err != nil && err != io.EOF {
+			return nil, ioError(name, err)
+		}
+		switch {
+		case tooLong:
+			found.add(name, number, faultf("line too long (want at most %d bytes)", formats.MaxLineBytes))
+		case len(bytes.TrimSpace(line)) > 0:
+			rec, f := parseLine(line, ignore)
+			if f != nil {
+				found.add(name, number, f)
+				break
+			}
+			rec.Origin = Origin{File: name, Line: number}
+			records = append(records, rec)
+		}
+		if err == io.EOF {
+			break
+		}
+	}
+	if err := found.problems.Err(); err != nil {
+		return nil, err
+	}
+	if len(records) == 0 {
+		return nil, formats.Rejectf(name, "", "no examples").WithHint(shapeHint)
+	}
+	return records, nil
+}
+
+// readLine returns the next line without its newline, valid until the next call.
+// Of a line above limit the rest is read and dropped. The error is io.EOF with the
+// last line, which may be empty.
+func readLine(in *bufio.Reader, limit int) (line []byte, tooLong bool, err error) {
+	var long []byte
+	for {
+		piece, err := in.ReadSlice('\n')
+		more := errors.Is(err, bufio.ErrBufferFull)
+		piece = bytes.TrimSuffix(piece, []byte("\n"))
+		switch {
+		case tooLong || len(long)+len(piece) > limit:
+			tooLong, long, piece = true, nil, nil
+		case more || long != nil:
+			long = append(long, piece...)
+			piece = long
+		}
+		if !more {
+			return piece, tooLong, err
+		}
+	}
+}
+
+// faults collects the problems of a file's lines. Those beyond what is ever printed
+// share one value, so that a large file of another kind does not fill memory.
+type faults struct {
+	problems formats.Problems
+	count    int
+	beyond   *formats.Error
+}
+
+func (c *faults) add(name string, line int, f *fault) {
+	c.count++
+	if c.count > formats.MaxProblems && c.beyond != nil {
+		c.problems.Add(c.beyond)
+		return
+	}
+	err := formats.Rejectf(name, "", "line %d: %s", line, f.what)
+	err.Hint = f.hint
+	c.problems.Add(err)
+	c.beyond = err
+}
+
+// refuseKind recognises whole files that are not JSON Lines by their first bytes,
+// so that one line says what they are instead of 20 that say what they are not.
+func refuseKind(name string, head []byte) error {
+	content := bytes.TrimSpace(bytes.TrimPrefix(head, utf8BOM))
+	isText := strings.EqualFold(filepath.Ext(name), ".txt") && len(content) > 0 && content[0] != '{'
+	what, hint := "", ""
+	switch {
+	case bytes.HasPrefix(head, []byte("\xff\xfe")), bytes.HasPrefix(head, []byte("\xfe\xff")):
+		what, hint = "UTF-16 text, want UTF-8", "convert it, for instance with iconv -f UTF-16 -t UTF-8"
+	case bytes.HasPrefix(head, []byte("\x1f\x8b")), bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
+		what, hint = "compressed, want JSON Lines", "unpack it first"
+	case bytes.HasPrefix(head, []byte("PAR1")):
+		what, hint = "Parquet, want JSON Lines", "export it as JSON Lines first"
+	case isText:
+		what = "plain text, want JSON Lines"
+		hint = `make one example of each line with jq -cR 'select(. != "") | {text: .}', or one of the whole file with jq -cRs '{text: .}'`
+	default:
+		return nil
+	}
+	return formats.Rejectf(name, "", "%s", what).WithHint("%s", hint)
+}
+
+// ioError says that name could not be read, without the path that os errors repeat.
+func ioError(name string, err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	return &formats.Error{Class: formats.ErrInput, File: name, Err: err}
+}

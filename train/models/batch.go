@@ -1,0 +1,93 @@
+package models
+
+import (
+	"fmt"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/train/autodiff"
+)
+
+// Ignored is the label of a position without a loss.
+const Ignored = autodiff.Ignored
+
+// Batch is Rows sequences, padded on the right to Cols tokens.
+type Batch struct {
+	Rows, Cols int
+	IDs        []int32 // Rows × Cols
+	// Labels is Rows × Cols and shifted already: the label at position t is the token
+	// that should follow position t, or [Ignored]. Logits does not look at it.
+	Labels []int32
+	// Lens are the tokens of each row before its padding; nil where there is none.
+	Lens []int
+	// Seed chooses the dropout masks of LossGrad. A loop that gives every batch of a run its
+	// own seed, from its place in the run, can be resumed with the same masks.
+	Seed uint64
+}
+
+// packed is a batch without its padding: the rows' tokens one after another.
+type packed struct {
+	ids, positions []int32
+	seqs           []autodiff.Seq
+	places         []int // of each token in the batch
+}
+
+// pack checks a batch against the model's limits and takes the padding out.
+func (b Batch) pack(vocabulary, maxPositions int) (packed, error) {
+	var p packed
+	if b.Rows < 0 || b.Cols < 0 || len(b.IDs) != b.Rows*b.Cols {
+		return p, formats.Usagef("a batch of %d×%d has %d ids", b.Rows, b.Cols, len(b.IDs))
+	}
+	if b.Lens != nil && len(b.Lens) != b.Rows {
+		return p, formats.Usagef("a batch of %d rows has %d lengths", b.Rows, len(b.Lens))
+	}
+	for r := range b.Rows {
+		n := b.Cols
+		if b.Lens != nil {
+			n = b.Lens[r]
+		}
+		if n < 0 || n > b.Cols {
+			return p, formats.Usagef("row %d of a batch: a length of %d in %d columns", r, n, b.Cols)
+		}
+		if n > maxPositions {
+			return p, formats.Usagef("row %d of a batch: %d tokens, but the model has %d positions", r, n, maxPositions)
+		}
+		for t := range n {
+			place := r*b.Cols + t
+			if err := checkToken(b.IDs[place], vocabulary); err != nil {
+				return p, formats.Usagef("row %d of a batch, token %d: %v", r, t, err)
+			}
+			p.ids = append(p.ids, b.IDs[place])
+			p.positions = append(p.positions, int32(t))
+			p.places = append(p.places, place)
+		}
+		if n > 0 {
+			p.seqs = append(p.seqs, autodiff.Seq{Queries: n, Keys: n})
+		}
+	}
+	return p, nil
+}
+
+// labelled returns the packed rows that have a label, and their labels.
+func (b Batch) labelled(p packed, vocabulary int) (rows, labels []int32, err error) {
+	if len(b.Labels) != len(b.IDs) {
+		return nil, nil, formats.Usagef("a batch of %d×%d has %d labels", b.Rows, b.Cols, len(b.Labels))
+	}
+	for row, place := range p.places {
+		label := b.Labels[place]
+		if label == Ignored {
+			continue
+		}
+		if err := checkToken(label, vocabulary); err != nil {
+			return nil, nil, formats.Usagef("row %d of a batch, label %d: %v", place/b.Cols, place%b.Cols, err)
+		}
+		rows, labels = append(rows, int32(row)), append(labels, label)
+	}
+	return rows, labels, nil
+}
+
+func checkToken(id int32, vocabulary int) error {
+	if id < 0 || int(id) >= vocabulary {
+		return fmt.Errorf("token %d is not in a vocabulary of %d", id, vocabulary)
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+package models
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/internal/strictjson"
+)
+
+// readConfig reads a side file that is a JSON object.
+func readConfig(ckpt *formats.Checkpoint, name string) (*strictjson.Object, error) {
+	data, err := ckpt.ReadSideFile(name, formats.MaxConfigBytes)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := strictjson.ParseObject(data, formats.MaxJSONDepth)
+	if err != nil {
+		return nil, formats.Rejectf(ckpt.Path(), "", "%s: %v", name, err)
+	}
+	return doc, nil
+}
+
+// options reads the options of a config and collects what is wrong with them. A
+// missing or null option has the default that the caller names.
+type options struct {
+	file     string // of the checkpoint, for messages
+	doc      *strictjson.Object
+	problems formats.Problems
+}
+
+func (o *options) reject(name, format string, args ...any) {
+	o.problems.Add(formats.Rejectf(o.file, "", "config.json: %s %s", name, fmt.Sprintf(format, args...)))
+}
+
+// refuse reports an option whose value changes the computation in a way that is not
+// implemented.
+func (o *options) refuse(name, want string) {
+	o.reject(name, "%s is not implemented (want %s)", show(o.doc.Get(name)), want)
+}
+
+func show(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return fmt.Sprint(v)
+	case string:
+		return formats.Quote(v)
+	case strictjson.Number:
+		if len(v) <= 40 {
+			return string(v)
+		}
+	}
+	return strictjson.KindOf(v)
+}
+
+// maxDimension bounds every size in a config: beyond it products of two overflow, and no
+// layer is a thousandth as wide.
+const maxDimension = 1 << 30
+
+// size reads a positive whole number. Without a default the option must be there.
+func (o *options) size(name string, fallback int) int {
+	v := o.doc.Get(name)
+	if v == nil {
+		if fallback == 0 {
+			o.reject(name, "is missing")
+		}
+		return fallback
+	}
+	if n, ok := v.(strictjson.Number); ok {
+		if i, err := n.Int(); err == nil && i > 0 && i <= maxDimension {
+			return int(i)
+		}
+	}
+	o.reject(name, "must be a whole number from 1 to %d (got %s)", maxDimension, show(v))
+	return max(fallback, 1)
+}
+
+// positive reads a positive number.
+func (o *options) positive(name string, fallback float64) float64 {
+	v := o.doc.Get(name)
+	if v == nil {
+		return fallback
+	}
+	if f, ok := number(v); ok && f > 0 {
+		return f
+	}
+	o.reject(name, "must be a positive number (got %s)", show(v))
+	return fallback
+}
+
+func number(v any) (float64, bool) {
+	n, ok := v.(strictjson.Number)
+	if !ok {
+		return 0, false
+	}
+	f, err := n.Float()
+	return f, err == nil && !math.IsNaN(f)
+}
+
+// flag reads true or false.
+func (o *options) flag(name string, fallback bool) bool {
+	switch v := o.doc.Get(name).(type) {
+	case nil:
+		return fallback
+	case bool:
+		return v
+	default:
+		o.reject(name, "must be true or false (got %s)", show(v))
+		return fallback
+	}
+}
+
+// mustBe refuses an option with another value than the given ones; a missing or null
+// one is fine.
+func (o *options) mustBe(name, want string, values ...any) {
+	v := o.doc.Get(name)
+	if v == nil || slices.Contains(values, v) {
+		return
+	}
+	if f, ok := number(v); ok && slices.Contains(values, any(f)) {
+		return
+	}
+	o.refuse(name, want)
+}
+
+// mustBeEmpty refuses an option whose value is not null, false, or an empty list or
+// object.
+func (o *options) mustBeEmpty(name string) {
+	switch v := o.doc.Get(name).(type) {
+	case nil:
+	case bool:
+		if v {
+			o.refuse(name, "none")
+		}
+	case []any:
+		if len(v) > 0 {
+			o.refuse(name, "none")
+		}
+	case *strictjson.Object:
+		if len(v.Keys) > 0 {
+			o.refuse(name, "none")
+		}
+	default:
+		o.refuse(name, "none")
+	}
+}
+
+// endTokens reads eos_token_id, a number or a list of them; what is neither is left out.
+func endTokens(doc *strictjson.Object) []int32 {
+	list, ok := doc.Get("eos_token_id").([]any)
+	if !ok {
+		list = []any{doc.Get("eos_token_id")}
+	}
+	var ids []int32
+	for _, v := range list {
+		if n, ok := v.(strictjson.Number); ok {
+			if i, err := n.Int(); err == nil && i >= 0 && i <= math.MaxInt32 {
+				ids = append(ids, int32(i))
+			}
+		}
+	}
+	return ids
+}

@@ -1,0 +1,130 @@
+package models
+
+import (
+	"bytes"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/train/autodiff"
+)
+
+// host is what adapters lie on: a model's modules by their paths. Every architecture
+// embeds one and fills it with add and addLinear.
+type host struct {
+	linears  []Module
+	byPath   map[string]*linear
+	slots    map[string]**autodiff.Value // parameters by "path.name", nil pointers where absent
+	replaced map[string]bool
+	size     Size
+	trained  *training // nil until Train
+}
+
+// training is the adapter being trained.
+type training struct {
+	source *adapter.Adapter
+	params []Param // A and B of each entry
+	drop   float64
+}
+
+// add makes a parameter known.
+func (h *host) add(path, name string, slot **autodiff.Value) {
+	if h.slots == nil {
+		h.slots, h.replaced = map[string]**autodiff.Value{}, map[string]bool{}
+	}
+	h.slots[path+"."+name] = slot
+}
+
+// addLinear makes a linear layer of out×in and its parameters known.
+func (h *host) addLinear(path string, l *linear, out, in int) {
+	if h.byPath == nil {
+		h.byPath = map[string]*linear{}
+	}
+	h.byPath[path] = l
+	h.linears = append(h.linears, Module{path, out, in})
+	h.add(path, "weight", &l.weight)
+	h.add(path, "bias", &l.bias)
+}
+
+// countBase counts the base's parameters once all are read.
+func (h *host) countBase() {
+	seen := map[*autodiff.Value]bool{}
+	for _, slot := range h.slots {
+		if v := *slot; v != nil && !seen[v] {
+			seen[v] = true
+			h.size.Base += int64(len(v.Data))
+		}
+	}
+}
+
+// Modules returns the linear layers in the order of the model.
+func (h *host) Modules() []Module { return append([]Module(nil), h.linears...) }
+
+// Size counts parameters.
+func (h *host) Size() Size { return h.size }
+
+// Params returns the factors being trained.
+func (h *host) Params() []Param {
+	if h.trained == nil {
+		return nil
+	}
+	return append([]Param(nil), h.trained.params...)
+}
+
+// Attach puts an adapter on the model, its deltas multiplied by weight.
+func (h *host) Attach(ad *adapter.Adapter, weight float64) error {
+	p, err := h.plan(ad, weight, false)
+	if err != nil {
+		return err
+	}
+	p.apply()
+	return nil
+}
+
+// Train attaches an adapter whose factors are trained from their present values.
+func (h *host) Train(ad *adapter.Adapter, opts TrainOptions) error {
+	if h.trained != nil {
+		return formats.Usagef("the model is training an adapter already")
+	}
+	if !(opts.Dropout >= 0 && opts.Dropout < 1) {
+		return formats.Usagef("dropout must be at least 0 and below 1 (got %g)", opts.Dropout)
+	}
+	if len(ad.Entries) == 0 {
+		return formats.Unfitf(ad.Path, "", "the adapter has no factors to train")
+	}
+	p, err := h.plan(ad, 1, true)
+	if err != nil {
+		return err
+	}
+	p.apply()
+	h.trained = &training{source: ad, params: p.params, drop: opts.Dropout}
+	for _, param := range p.params {
+		h.size.Trainable += int64(len(param.Data))
+	}
+	return nil
+}
+
+// Export returns the trained adapter with the present factors.
+func (h *host) Export() (*adapter.Adapter, error) {
+	if h.trained == nil {
+		return nil, formats.Usagef("the model is training no adapter")
+	}
+	out := *h.trained.source
+	out.Closer = nil
+	out.Entries = make([]adapter.Entry, len(out.Entries))
+	for i, e := range h.trained.source.Entries {
+		u := *e.Update.(*adapter.LowRank)
+		u.A = inMemory(u.A, h.trained.params[2*i].Data)
+		u.B = inMemory(u.B, h.trained.params[2*i+1].Data)
+		e.Update = &u
+		out.Entries[i] = e
+	}
+	return &out, nil
+}
+
+// inMemory returns t with a copy of data as its elements.
+func inMemory(t formats.Tensor, data []float32) formats.Tensor {
+	raw := make([]byte, 4*len(data))
+	formats.EncodeFloat32(raw, data, formats.F32)
+	t.DType, t.Data = formats.F32, bytes.NewReader(raw)
+	return t
+}

@@ -1,0 +1,93 @@
+package models
+
+import (
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+)
+
+// Model is a causal language model on a frozen base.
+type Model interface {
+	// Attach puts an adapter on the model, its deltas multiplied by weight. Several may
+	// be attached; their deltas add up. An update that the model cannot apply is an
+	// [formats.ErrUnfit], and then nothing is attached.
+	Attach(ad *adapter.Adapter, weight float64) error
+	// Train attaches an adapter whose factors are trained from their present values.
+	// It must have low-rank updates only, and a model trains one adapter.
+	Train(ad *adapter.Adapter, opts TrainOptions) error
+	// Params returns the factors being trained, A then B for each module in the
+	// adapter's order: the same slices at every call.
+	Params() []Param
+	// Export returns the trained adapter with the present factors in memory as F32:
+	// modules, keys, scales and config are those that Train was given. Later steps do
+	// not change it.
+	Export() (*adapter.Adapter, error)
+
+	// LossGrad adds the derivatives of scale · Σ loss to the parameters' Grad. It returns
+	// Σ loss, the cross-entropy in nats summed over all labels of the batch, and their
+	// number.
+	LossGrad(b Batch, scale float32) (sum float64, labels int, err error)
+	// Loss returns what LossGrad returns, without gradients and without dropout.
+	Loss(b Batch) (sum float64, labels int, err error)
+	// Logits returns Rows·Cols × vocabulary scores of the next token, zeros at padding.
+	Logits(b Batch) ([]float32, error)
+	// NewSession begins a sequence to generate from.
+	NewSession() Session
+
+	// Modules returns the linear layers, which low-rank updates may target, in the
+	// order of the model.
+	Modules() []Module
+	// Size counts parameters.
+	Size() Size
+	// Vocabulary returns the number of tokens that the model scores.
+	Vocabulary() int
+	// MaxPositions returns the longest sequence that the model was made for.
+	MaxPositions() int
+	// EndTokens returns the tokens that end a text, by the model's own files.
+	EndTokens() []int32
+}
+
+// TrainOptions are the parts of training that happen inside the model.
+type TrainOptions struct {
+	// Dropout is the probability that an element of a factor pair's input is zeroed in
+	// LossGrad (PEFT's lora_dropout), 0 ≤ Dropout < 1.
+	Dropout float64
+}
+
+// Param is a trainable matrix, row-major. Grad has the length of Data; clearing it
+// between steps is up to the caller.
+type Param struct {
+	Name       string // such as "model.layers.0.self_attn.q_proj.lora_A.weight"
+	Data, Grad []float32
+	Rows, Cols int
+}
+
+// Module is a linear layer, a place for a factor pair.
+type Module struct {
+	Path    string
+	Out, In int
+}
+
+// Size counts parameters. Tied weights count once.
+type Size struct {
+	Base      int64 // of the base model
+	Attached  int64 // factors and replaced parameters of all adapters, the trained one too
+	Trainable int64 // factors being trained
+}
+
+// Load builds the model that the checkpoint's config.json describes, with all weights
+// as float32 in memory. It refuses model types and options that are not implemented, as
+// [formats.ErrInput], before it reads any weight. The checkpoint may be closed afterwards.
+func Load(ckpt *formats.Checkpoint) (Model, error) {
+	doc, err := readConfig(ckpt, "config.json")
+	if err != nil {
+		return nil, err
+	}
+	switch kind, _ := doc.Get("model_type").(string); kind {
+	case "llama":
+		return loadLlama(ckpt, doc)
+	case "":
+		return nil, formats.Rejectf(ckpt.Path(), "", "config.json: no model_type")
+	default:
+		return nil, formats.Rejectf(ckpt.Path(), "", "config.json: model_type %s cannot be trained or run (known: llama)", formats.Quote(kind))
+	}
+}

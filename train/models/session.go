@@ -1,0 +1,90 @@
+package models
+
+import (
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/train/autodiff"
+)
+
+// Session is one sequence that grows, with the keys and values of its tokens kept.
+type Session interface {
+	// Step appends tokens, a whole prompt or one, and returns the scores of the token
+	// after the last: the row that Logits would return for it, within float32's
+	// rounding. The slice is overwritten by the next call. A sequence longer than
+	// MaxPositions is an error and leaves the session as it was.
+	Step(ids []int32) ([]float32, error)
+	// Len returns the number of tokens so far.
+	Len() int
+}
+
+// llamaSession is a session of a llama.
+type llamaSession struct {
+	model *llama
+	tape  autodiff.Tape
+	cache cache
+}
+
+// NewSession begins a sequence. Adapters attached later affect the tokens after that
+// only, so attach them first.
+func (m *llama) NewSession() Session {
+	s := &llamaSession{model: m, cache: cache{layers: make([]cacheLayer, m.cfg.layers)}}
+	s.tape.NoGrad = true
+	return s
+}
+
+// Len returns the number of tokens so far.
+func (s *llamaSession) Len() int { return s.cache.tokens }
+
+// Step appends tokens and returns the scores of the next one.
+func (s *llamaSession) Step(ids []int32) ([]float32, error) {
+	m, past := s.model, s.cache.tokens
+	if len(ids) == 0 {
+		return nil, formats.Usagef("a step of a session needs a token")
+	}
+	if past+len(ids) > m.cfg.maxPositions {
+		return nil, formats.Usagef("%d tokens, but the model has %d positions", past+len(ids), m.cfg.maxPositions)
+	}
+	positions := make([]int32, len(ids))
+	for i, id := range ids {
+		if err := checkToken(id, m.cfg.vocabulary); err != nil {
+			return nil, formats.Usagef("%v", err)
+		}
+		positions[i] = int32(past + i)
+	}
+	s.tape.Reset()
+	p := pass{
+		tape: &s.tape, positions: positions, cache: &s.cache,
+		seqs: []autodiff.Seq{{Queries: len(ids), Keys: past + len(ids)}},
+	}
+	h := m.hidden(p, ids)
+	s.cache.tokens += len(ids)
+	last := s.tape.Rows(h, []int32{int32(len(ids) - 1)})
+	return m.scores(p, last).Data, nil
+}
+
+// cache holds the rotated keys and the values of a sequence.
+type cache struct {
+	tokens int
+	layers []cacheLayer
+}
+
+type cacheLayer struct{ keys, values []float32 }
+
+// extend appends the rows of k and v to layer i and returns all rows.
+func (c *cache) extend(i int, k, v *autodiff.Value) (keys, values *autodiff.Value) {
+	l, n := &c.layers[i], c.tokens+k.Rows
+	l.keys = appendRows(l.keys, c.tokens*k.Cols, k.Data)
+	l.values = appendRows(l.values, c.tokens*v.Cols, v.Data)
+	return autodiff.Frozen(n, k.Cols, l.keys[:n*k.Cols]), autodiff.Frozen(n, v.Cols, l.values[:n*v.Cols])
+}
+
+// appendRows writes rows after the first n elements of buf, which doubles when it is
+// full.
+func appendRows(buf []float32, n int, rows []float32) []float32 {
+	if n+len(rows) > len(buf) {
+		bigger := autodiff.NewBuffer(max(2*len(buf), n+len(rows)))
+		copy(bigger, buf[:n])
+		buf = bigger
+	}
+	copy(buf[n:], rows)
+	return buf
+}

@@ -1,0 +1,111 @@
+package models
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/train/autodiff"
+)
+
+// weights finds a model's parameters in a checkpoint. All are looked up and checked
+// first; read then makes them.
+type weights struct {
+	ckpt     *formats.Checkpoint
+	prefix   string // "model." in the checkpoint's names, or nothing
+	used     map[string]bool
+	pending  []pending
+	problems formats.Problems
+}
+
+// pending is a parameter that was found and is not yet read.
+type pending struct {
+	tensor     formats.Tensor
+	rows, cols int
+	into       **autodiff.Value
+}
+
+// body is the attribute that a model with a head keeps its body in, and the first
+// segment of the body's module paths.
+const body = "model."
+
+func findWeights(ckpt *formats.Checkpoint) *weights {
+	w := &weights{ckpt: ckpt, used: map[string]bool{}}
+	for t := range ckpt.Tensors() {
+		if strings.HasPrefix(t.Name, body) {
+			w.prefix = body
+			break
+		}
+	}
+	return w
+}
+
+// stored returns the checkpoint's name of a parameter: a checkpoint saved from the body
+// alone has no prefix.
+func (w *weights) stored(name string) string {
+	if rest, ok := strings.CutPrefix(name, body); ok {
+		return w.prefix + rest
+	}
+	return name
+}
+
+// matrix looks up a parameter of rows × cols.
+func (w *weights) matrix(into **autodiff.Value, name string, rows, cols int) {
+	w.find(into, name, rows, cols, []int64{int64(rows), int64(cols)})
+}
+
+// vector looks up a parameter of one dimension, a row.
+func (w *weights) vector(into **autodiff.Value, name string, n int) {
+	w.find(into, name, 1, n, []int64{int64(n)})
+}
+
+func (w *weights) find(into **autodiff.Value, name string, rows, cols int, shape []int64) {
+	t, ok := w.ckpt.Tensor(w.stored(name))
+	switch {
+	case !ok:
+		w.problems.Add(formats.Rejectf(w.ckpt.Path(), w.stored(name), "is missing"))
+		return
+	case !slices.Equal(t.Shape, shape):
+		w.problems.Add(formats.Rejectf(w.ckpt.Path(), t.Name, "shape does not fit config.json (got %v, want %v)", t.Shape, shape))
+	case !t.DType.IsFloat():
+		w.problems.Add(formats.Rejectf(w.ckpt.Path(), t.Name, "cannot compute with its dtype (got %s, want F64, F32, F16 or BF16)", t.DType))
+	}
+	w.used[t.Name] = true
+	w.pending = append(w.pending, pending{t, rows, cols, into})
+}
+
+// ignorable reports whether a tensor is a buffer that old versions of transformers
+// saved and that is computed from the config.
+func ignorable(name string) bool { return strings.HasSuffix(name, ".rotary_emb.inv_freq") }
+
+// read reports everything that is missing, misshapen or left over, and only if there is
+// nothing, reads the parameters.
+func (w *weights) read() error {
+	for t := range w.ckpt.Tensors() {
+		if !w.used[t.Name] && !ignorable(t.Name) {
+			w.problems.Add(formats.Rejectf(w.ckpt.Path(), t.Name, "the model that config.json describes has no such parameter"))
+		}
+	}
+	if err := w.problems.Err(); err != nil {
+		return err
+	}
+	for _, p := range w.pending {
+		data, err := readFloats(p.tensor)
+		if err != nil {
+			return &formats.Error{Class: formats.ErrInput, File: w.ckpt.Path(), Tensor: p.tensor.Name, Err: err}
+		}
+		*p.into = autodiff.Frozen(p.rows, p.cols, data)
+	}
+	return nil
+}
+
+// readFloats reads a tensor of a float type into a buffer that suits autodiff.
+func readFloats(t formats.Tensor) ([]float32, error) {
+	raw, err := t.ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	data := autodiff.NewBuffer(int(t.Elements()))
+	formats.DecodeFloat32(data, raw, t.DType)
+	return data, nil
+}
