@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
+	"strings"
+	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -45,8 +48,22 @@ func newApp() *cli.App {
 		c.OnUsageError = usageError
 		c.HideHelpCommand = true
 		c.CustomHelpTemplate = commandHelp
+		c.Before = setWorkers
 	}
 	return app
+}
+
+// setWorkers gives every part of the program the number of workers that was asked for.
+func setWorkers(c *cli.Context) error {
+	if !c.IsSet("workers") {
+		return nil
+	}
+	n := c.Int("workers")
+	if n < 1 {
+		return formats.Usagef("--workers must be 1 or more (got %d)", n)
+	}
+	runtime.GOMAXPROCS(n)
+	return nil
 }
 
 func usageError(_ *cli.Context, err error, _ bool) error {
@@ -73,32 +90,115 @@ usage: {{.UsageText}}
 {{if .Description}}
 {{.Description}}
 {{end}}{{if .VisibleFlags}}
-flags:{{range .VisibleFlags}}
-  {{.}}{{end}}
-{{end}}`
+flags:
+{{flags .}}{{end}}`
 
-// Flags that several commands share.
+func init() {
+	// The library's own flag lines repeat the zero values of flags as defaults.
+	print := cli.HelpPrinterCustom
+	cli.HelpPrinterCustom = func(w io.Writer, template string, data any, funcs map[string]any) {
+		if funcs == nil {
+			funcs = map[string]any{}
+		}
+		funcs["flags"] = func(c *cli.Command) string { return flagTable(c) }
+		print(w, template, data, funcs)
+	}
+	cli.HelpPrinter = func(w io.Writer, template string, data any) {
+		cli.HelpPrinterCustom(w, template, data, nil)
+	}
+}
+
+// flagTable lists a command's flags, one a line: name, value, meaning, default.
+func flagTable(c *cli.Command) string {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, f := range c.Flags {
+		d := f.(cli.DocGenerationFlag)
+		value, usage := flagValue(d)
+		name := "--" + f.Names()[0]
+		for _, alias := range f.Names()[1:] {
+			name += ", -" + alias
+		}
+		if value != "" {
+			name += " " + value
+		}
+		if def := flagDefault(d); def != "" {
+			usage += " (default: " + def + ")"
+		}
+		if r, ok := f.(cli.RequiredFlag); ok && r.IsRequired() {
+			usage += " (required)"
+		}
+		fmt.Fprintf(t, "  %s\t%s\n", name, usage)
+	}
+	t.Flush()
+	return b.String()
+}
+
+// flagValue returns the placeholder for a flag's value, which its usage has in
+// backquotes, and the usage without them.
+func flagValue(f cli.DocGenerationFlag) (value, usage string) {
+	usage = f.GetUsage()
+	if before, rest, ok := strings.Cut(usage, "`"); ok {
+		value, rest, _ = strings.Cut(rest, "`")
+		return value, before + value + rest
+	}
+	switch f.(type) {
+	case *cli.BoolFlag:
+		return "", usage
+	case *cli.StringFlag, *cli.StringSliceFlag:
+		return "TEXT", usage
+	case *cli.Float64Flag:
+		return "X", usage
+	}
+	return "N", usage
+}
+
+// flagDefault returns the default of a flag that has one worth telling.
+func flagDefault(f cli.DocGenerationFlag) string {
+	switch f := f.(type) {
+	case *cli.StringFlag:
+		return f.Value
+	case *cli.IntFlag:
+		if f.Value != 0 {
+			return fmt.Sprint(f.Value)
+		}
+	case *cli.Uint64Flag:
+		if f.Value != 0 {
+			return fmt.Sprint(f.Value)
+		}
+	case *cli.Float64Flag:
+		if f.Value != 0 {
+			return fmt.Sprint(f.Value)
+		}
+	}
+	return ""
+}
+
+// commonFlags are those of every command that does something.
+func commonFlags() []cli.Flag {
+	return []cli.Flag{
+		jsonFlag(),
+		&cli.StringFlag{Name: "report", Usage: "also write the result as JSON to `FILE`"},
+		&cli.IntFlag{Name: "workers", Usage: "work on `N` pieces at once (default: one a processor); the result does not depend on it"},
+		&cli.BoolFlag{Name: "quiet", Usage: "no progress and no notes"},
+	}
+}
+
+// outputFlags are those of a command that writes a model or an adapter, and its common ones.
+func outputFlags(what string) []cli.Flag {
+	return append([]cli.Flag{
+		&cli.StringFlag{Name: "out", Required: true, Usage: "write " + what + " to `PATH`"},
+		&cli.BoolFlag{Name: "force", Usage: "replace the output if it exists"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "check everything, show the plan, and write nothing"},
+	}, commonFlags()...)
+}
+
 func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print the result as JSON on stdout"}
 }
-func reportFlag() cli.Flag {
-	return &cli.StringFlag{Name: "report", Usage: "also write the result as JSON to `FILE`"}
-}
-func quietFlag() cli.Flag { return &cli.BoolFlag{Name: "quiet", Usage: "no progress and no notes"} }
-func workersFlag() cli.Flag {
-	return &cli.IntFlag{Name: "workers", Usage: "work on `N` pieces at once (default: one a processor); the result does not depend on it"}
-}
-func forceFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "force", Usage: "replace the output if it exists"}
-}
-func dryRunFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "dry-run", Usage: "check everything, show the plan, and write nothing"}
-}
+
 func baseFlag() cli.Flag {
 	return &cli.StringFlag{Name: "base", Required: true, Usage: "the pretrained model: a directory, a cache folder or a safetensors `PATH`"}
-}
-func outFlag(what string) cli.Flag {
-	return &cli.StringFlag{Name: "out", Required: true, Usage: "write " + what + " to `PATH`"}
 }
 func adaptersFlag(required bool) cli.Flag {
 	return &cli.StringSliceFlag{Name: "adapter", Required: required, Usage: "a PEFT adapter's directory `A[=W]`, its delta times W; may be repeated"}
@@ -119,6 +219,14 @@ func oneOf(c *cli.Context, a, b string) error {
 		return formats.Usagef("--%s and --%s exclude each other", a, b)
 	}
 	return nil
+}
+
+// countOf writes a count of things, in the plural where it is not one.
+func countOf(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return countText(int64(n)) + " " + thing + "s"
 }
 
 // sizeText writes a number of bytes for people.

@@ -22,13 +22,12 @@ func evalCommand() *cli.Command {
 		UsageText: "graft eval --base B [--adapter A[=W]]... --data F",
 		Description: "With adapters three models are measured: the base, the base with the adapters beside its\n" +
 			"weights, and the model that merging would write.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			baseFlag(), adaptersFlag(false),
 			&cli.StringFlag{Name: "data", Required: true, Usage: `data ` + "`FILE`" + `: JSON lines with "text", or "prompt" and "completion"`},
 			&cli.IntFlag{Name: "batch-size", Value: 8, Usage: "examples in a batch"},
 			&cli.IntFlag{Name: "max-length", Usage: "tokens in an example (default: as many as the model takes)"},
-			jsonFlag(), reportFlag(), quietFlag(),
-		},
+		}, commonFlags()...),
 		Action: evalAction,
 	}
 }

@@ -19,15 +19,14 @@ func generateCommand() *cli.Command {
 		Usage:       "continue a text with a base and adapters",
 		UsageText:   "graft generate --base B [--adapter A[=W]]... --prompt TEXT",
 		Description: "The continuation streams to stdout. Give --prompt - to read the prompt from stdin.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			baseFlag(), adaptersFlag(false),
 			&cli.StringFlag{Name: "prompt", Required: true, Usage: "the `TEXT` to continue; - reads it from stdin"},
 			&cli.IntFlag{Name: "max-tokens", Value: 100, Usage: "at most so many new tokens"},
 			&cli.Float64Flag{Name: "temperature", Value: 0.8, Usage: "randomness; 0 always takes the likeliest token"},
 			&cli.IntFlag{Name: "top-k", Value: 40, Usage: "choose among the K likeliest tokens; 0 among all"},
 			&cli.Uint64Flag{Name: "seed", Usage: "seed of the choices"},
-			jsonFlag(), quietFlag(),
-		},
+		}, commonFlags()...),
 		Action: generateAction,
 	}
 }
@@ -61,6 +60,9 @@ func generateAction(c *cli.Context) error {
 		return err
 	}
 	defer in.Close()
+	if err := co.checkReport(in.paths()...); err != nil {
+		return err
+	}
 	tok, err := openTokenizer(in.base)
 	if err != nil {
 		return err
@@ -83,12 +85,8 @@ func generateAction(c *cli.Context) error {
 	if res.Stop, res.Tokens, err = continueText(c.Context, m, tok, prompt, opts, show); err != nil {
 		return err
 	}
-	if !co.json {
-		fmt.Fprintln(co.out)
-		return nil
-	}
 	res.Text = text.String()
-	return co.emit(res, nil)
+	return co.emit(res, func(w io.Writer) { fmt.Fprintln(w) })
 }
 
 // continueText streams the continuation of a prompt to show.

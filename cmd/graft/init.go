@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
@@ -22,8 +23,7 @@ func initCommand() *cli.Command {
 		UsageText: "graft init --base B --target-modules LIST|REGEX|all-linear --rank N --alpha X --out ADAPTER",
 		Description: "Factors start as PEFT starts them: A random, B zero, so that the adapter changes nothing\n" +
 			"until it is trained. The result loads in PEFT.",
-		Flags: append(append([]cli.Flag{baseFlag()}, loraFlags()...),
-			outFlag("the adapter"), forceFlag(), dryRunFlag(), jsonFlag(), reportFlag(), quietFlag()),
+		Flags:  slices.Concat([]cli.Flag{baseFlag()}, loraFlags(), outputFlags("the adapter")),
 		Action: initAction,
 	}
 }
@@ -75,7 +75,7 @@ func initAction(c *cli.Context) error {
 		return err
 	}
 	return co.emit(res, func(w io.Writer) {
-		fmt.Fprintf(w, "%s: %s parameters in %d modules, %s\n", out, countText(res.Params), len(res.Modules), sizeText(res.Bytes))
+		fmt.Fprintf(w, "%s: %s parameters in %s, %s\n", out, countText(res.Params), countOf(len(res.Modules), "module"), sizeText(res.Bytes))
 	})
 }
 

@@ -20,11 +20,8 @@ func inspectCommand() *cli.Command {
 		Name:      "inspect",
 		Usage:     "say what a model or adapter is, without loading it",
 		UsageText: "graft inspect PATH [--tensors] [--json]",
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "tensors", Usage: "list every tensor"},
-			jsonFlag(), reportFlag(), quietFlag(),
-		},
-		Action: inspectAction,
+		Flags:     append([]cli.Flag{&cli.BoolFlag{Name: "tensors", Usage: "list every tensor"}}, commonFlags()...),
+		Action:    inspectAction,
 	}
 }
 
@@ -91,7 +88,7 @@ func inspectAction(c *cli.Context) error {
 	}
 	path := c.Args().First()
 	co := newConsole(c)
-	if err := co.checkReport(path); err != nil && co.report != "" {
+	if err := co.checkReport(path); err != nil {
 		return err
 	}
 	var res *inspectResult

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -21,12 +22,11 @@ func mergeCommand() *cli.Command {
 		Description: "The output has the base's layout, file names, dtypes and side files; tensors that no\n" +
 			"adapter changes are copied byte for byte. Several adapters add up before the one\n" +
 			"rounding to the base's dtype. Memory does not grow with the model.",
-		Flags: []cli.Flag{
-			baseFlag(), adaptersFlag(true), outFlag("the merged model"), forceFlag(), dryRunFlag(),
+		Flags: append([]cli.Flag{
+			baseFlag(), adaptersFlag(true),
 			&cli.BoolFlag{Name: "allow-lost", Usage: "accept targets whose whole change is lost to rounding"},
 			&cli.BoolFlag{Name: "no-fsync", Usage: "do not wait for the disk: faster, not safe against power loss"},
-			workersFlag(), jsonFlag(), reportFlag(), quietFlag(),
-		},
+		}, outputFlags("the merged model")...),
 		Action: mergeAction,
 	}
 }
@@ -86,19 +86,24 @@ func mergeAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range res.LeftOut {
-		co.note("note: %s is not carried to the output", name)
-	}
 	observer := plan.Observer()
 	opts := hf.WriteOptions{
-		WriteOptions: safetensors.WriteOptions{Workers: c.Int("workers"), Observe: observer.Observe},
+		WriteOptions: safetensors.WriteOptions{Observe: observer.Observe},
 		Force:        c.Bool("force"), NoSync: c.Bool("no-fsync"), Inputs: in.paths(),
 	}
 	merged := plan.Merge()
-	if res.DryRun = c.Bool("dry-run"); res.DryRun {
-		if err := hf.CheckOutput(merged, out, opts); err != nil {
-			return err
+	if err := hf.CheckOutput(merged, out, opts); err != nil {
+		return err
+	}
+	if n := len(res.LeftOut); n > 0 {
+		shown := res.LeftOut[:min(n, 5)]
+		more := ""
+		if n > len(shown) {
+			more = fmt.Sprintf(" and %d more", n-len(shown))
 		}
+		co.note("note: not carried to the output: %s%s", strings.Join(shown, ", "), more)
+	}
+	if res.DryRun = c.Bool("dry-run"); res.DryRun {
 		return co.emit(res, func(w io.Writer) { res.table(w) })
 	}
 	began := time.Now()
@@ -169,7 +174,7 @@ func (r *mergeResult) table(w io.Writer) {
 		fmt.Fprintf(t, "%s\t%v\t%s\t%d\t%.6g\t%s\t%s\t%d\n", x.Tensor, x.Shape, x.Kind, x.Rank, x.Scale, x.DType, x.File, x.Bytes)
 	}
 	t.Flush()
-	fmt.Fprintf(w, "%d targets of %d tensors in %d files, %s\n", len(r.Targets), r.Tensors, r.Files, sizeText(r.Bytes))
+	fmt.Fprintf(w, "%d of %s are targets, in %s of %s\n", len(r.Targets), countOf(r.Tensors, "tensor"), countOf(r.Files, "file"), sizeText(r.Bytes))
 }
 
 func (r *mergeResult) summary(w io.Writer) {
@@ -177,11 +182,11 @@ func (r *mergeResult) summary(w io.Writer) {
 	for _, t := range r.Targets {
 		counts[t.Outcome]++
 	}
-	fmt.Fprintf(w, "%s: %d of %d tensors are targets", r.Out, len(r.Targets), r.Tensors)
+	fmt.Fprintf(w, "%s: %d of %s are targets", r.Out, len(r.Targets), countOf(r.Tensors, "tensor"))
 	for _, o := range []string{"changed", "replaced", "zero delta", "lost to rounding"} {
 		if counts[o] > 0 {
 			fmt.Fprintf(w, ", %d %s", counts[o], o)
 		}
 	}
-	fmt.Fprintf(w, "; %s in %d files\n", sizeText(r.Bytes), r.Files)
+	fmt.Fprintf(w, "; %s in %s\n", sizeText(r.Bytes), countOf(r.Files, "file"))
 }

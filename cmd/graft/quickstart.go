@@ -53,11 +53,11 @@ func quickstartCommand() *cli.Command {
 		UsageText: "graft quickstart [--out DIR]",
 		Description: "Takes a pretrained Llama of a million parameters, trains an adapter on a page of text,\n" +
 			"merges it, and checks every step. Takes less than a minute.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "out", Usage: "write to `DIR` (default: a fresh graft-quickstart-N here)"},
 			&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "seed of everything random"},
-			forceFlag(), jsonFlag(), quietFlag(),
-		},
+			&cli.BoolFlag{Name: "force", Usage: "replace the output if it exists"},
+		}, commonFlags()...),
 		Action: quickstartAction,
 	}
 }

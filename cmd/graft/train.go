@@ -45,8 +45,8 @@ func trainCommand() *cli.Command {
 		&cli.IntFlag{Name: "max-length", Usage: "tokens in an example (default: as many as the model takes)"},
 		&cli.IntFlag{Name: "eval-steps", Usage: "steps between evaluations (default: only first and last)"},
 		&cli.IntFlag{Name: "logging-steps", Value: 1, Usage: "steps between entries of metrics.jsonl"},
-		outFlag("the adapter"), forceFlag(), jsonFlag(), reportFlag(), quietFlag(),
 	)
+	flags = append(flags, outputFlags("the adapter")...)
 	return &cli.Command{
 		Name:      "train",
 		Usage:     "train an adapter on a frozen base",
@@ -137,6 +137,9 @@ func trainAction(c *cli.Context) error {
 	if held != nil {
 		opts.Eval = held
 	}
+	if c.Bool("dry-run") {
+		return showTrainPlan(co, m, source, opts, out)
+	}
 	job := &trainJob{model: m, source: source, opts: opts, out: out, force: c.Bool("force"), co: co}
 	res, err := job.run(c.Context)
 	if err != nil {
@@ -144,6 +147,33 @@ func trainAction(c *cli.Context) error {
 	}
 	res.Base = base.Path()
 	return co.emit(res, res.print)
+}
+
+// trainPlan is the JSON of train --dry-run.
+type trainPlan struct {
+	Schema        string          `json:"schema"`
+	Out           string          `json:"out"`
+	DryRun        bool            `json:"dry_run"`
+	Steps         int             `json:"steps"`
+	StepsPerEpoch int             `json:"steps_per_epoch"`
+	Warmup        int             `json:"warmup_steps"`
+	Memory        train.Footprint `json:"memory"`
+}
+
+func showTrainPlan(co *console, m models.Model, source train.Source, opts train.Options, out string) error {
+	p, err := train.NewPlan(m, source, opts)
+	if err != nil {
+		return err
+	}
+	size := m.Size()
+	res := &trainPlan{
+		Schema: "graft.train/1", Out: out, DryRun: true, Steps: p.Steps, StepsPerEpoch: p.StepsPerEpoch, Warmup: p.Warmup,
+		Memory: train.OptimizerFootprint(size.Trainable, size.Base),
+	}
+	return co.emit(res, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: would train %s of %s parameters for %s, %d an epoch, %d of warm-up\n", out,
+			countText(res.Memory.Trainable), countText(res.Memory.Total), countOf(p.Steps, "step"), p.StepsPerEpoch, p.Warmup)
+	})
 }
 
 // startAdapter returns what training starts from: the adapter that was named, or a

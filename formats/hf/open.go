@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -236,12 +237,10 @@ func (l *listing) walk(c *confined, dir string, depth int) error {
 			if !e.IsDir() {
 				l.leftOut = append(l.leftOut, name)
 			}
-		case e.IsDir() && depth < maxSideDepth:
-			if err := l.walk(c, name, depth+1); err != nil {
+		case e.IsDir():
+			if err := l.folder(c, name, depth+1); err != nil {
 				return err
 			}
-		case e.IsDir():
-			l.leftOut = append(l.leftOut, name)
 		case depth == 0 && strings.HasSuffix(name, indexSuffix):
 			l.indexes = append(l.indexes, name)
 		case depth == 0 && strings.HasSuffix(name, ".safetensors") && !strings.HasPrefix(name, "adapter_"):
@@ -255,6 +254,34 @@ func (l *listing) walk(c *confined, dir string, depth int) error {
 			return formats.Rejectf(c.path, "", "too many files")
 		}
 	}
+	return nil
+}
+
+// modulePattern is the name of a folder of a sentence-transformers model: "1_Pooling",
+// "2_Dense". Its weights belong to the model and are not the base's.
+var modulePattern = regexp.MustCompile(`^[0-9]+_[A-Za-z]+$`)
+
+// folder takes in a folder below the model's. One that holds weights is a model of its
+// own, an export or a checkpoint, and stays behind whole: carrying half of it would be
+// worse than either.
+func (l *listing) folder(c *confined, name string, depth int) error {
+	if depth > maxSideDepth {
+		l.leftOut = append(l.leftOut, name+"/")
+		return nil
+	}
+	inner := &listing{}
+	if err := inner.walk(c, name, depth); err != nil {
+		return err
+	}
+	if modulePattern.MatchString(name) {
+		l.side = append(append(l.side, inner.side...), inner.leftOut...)
+		return nil
+	}
+	if len(inner.leftOut) > 0 {
+		l.leftOut = append(l.leftOut, name+"/")
+		return nil
+	}
+	l.side = append(l.side, inner.side...)
 	return nil
 }
 

@@ -140,14 +140,10 @@ type failing struct {
 	io.ReaderAt
 	from int64
 	err  error
-	hook func()
 }
 
 func (f *failing) ReadAt(p []byte, off int64) (int, error) {
 	if off+int64(len(p)) > f.from {
-		if f.hook != nil {
-			f.hook()
-		}
 		return 0, f.err
 	}
 	return f.ReaderAt.ReadAt(p, off)

@@ -72,8 +72,8 @@ type writer struct {
 
 // block is a piece of work: a range of a tensor to make, or a range of a file to copy.
 type block struct {
-	tensor formats.Tensor
-	off, n int64 // in the tensor, or for a copy in src
+	tensor formats.Tensor // of a copy only where it takes bytes of no other
+	off, n int64          // in the tensor, or for a copy in src
 	dst    int64 // in the file
 	src    *os.File
 }
@@ -174,11 +174,14 @@ func (w *writer) blocks(ctx context.Context, dst int64, s formats.Shard, work ch
 		size := t.Size()
 		if r, ok := t.Data.(formats.FileRanger); ok {
 			if src, off, length, ok := r.FileRange(); ok && length == size {
-				if pending.src != src || pending.off+pending.n != off || pending.n >= copySpan {
+				goesOn := pending.src == src && pending.off+pending.n == off && pending.dst+pending.n == dst && pending.n < copySpan
+				if !goesOn {
 					if err := flush(); err != nil {
 						return err
 					}
 					pending = block{tensor: t, src: src, off: off, dst: dst}
+				} else if size > 0 {
+					pending.tensor = formats.Tensor{} // a failure may be in any of several
 				}
 				pending.n += size
 				dst += size
@@ -227,10 +230,12 @@ func (w *writer) step(t formats.Tensor) int64 {
 
 // do makes or copies one block, and returns the buffer for the next.
 func (w *writer) do(b block, buf []byte) ([]byte, error) {
-	if need := max(b.n, 1); int64(len(buf)) < need && b.src == nil {
+	need := b.n
+	if b.src != nil { // where the kernel does not copy: in pieces, of any size
+		need = min(w.opts.BlockBytes, defaultBlock)
+	}
+	if int64(len(buf)) < need {
 		buf = make([]byte, need)
-	} else if len(buf) == 0 {
-		buf = make([]byte, w.opts.BlockBytes)
 	}
 	if b.src != nil {
 		err := filecopy.Range(w.f, b.dst, b.src, b.off, b.n, buf)

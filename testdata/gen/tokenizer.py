@@ -104,6 +104,15 @@ def byte_level(size=360, splitter=None, normalizer=None):
     return t
 
 
+def common(n):
+    """The n most common characters, told apart in a fixed order: the library's own
+    choice among equals differs from run to run."""
+    counts = {}
+    for c in "".join(CORPUS):
+        counts[c] = counts.get(c, 0) + 1
+    return sorted(counts, key=lambda c: (-counts[c], c))[:n]
+
+
 def train(t, size, **options):
     t.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=size, show_progress=False, **options))
 
@@ -117,7 +126,7 @@ def sentencepiece(pre_tokenizer=None, normalizer=None, byte_fallback=True, size=
     special = ["<unk>", "<s>", "</s>"]
     if byte_fallback:
         special += [f"<0x{b:02X}>" for b in range(256)]
-    train(t, size, special_tokens=special, limit_alphabet=70, max_token_length=8)
+    train(t, size, special_tokens=special, initial_alphabet=common(70), limit_alphabet=70, max_token_length=8)
     return t
 
 
@@ -210,7 +219,7 @@ def build():
     yield plain("no-decoder", t)
     t = Tokenizer(models.BPE())
     t.pre_tokenizer = pre.Whitespace()
-    train(t, 160, limit_alphabet=60)
+    train(t, 160, initial_alphabet=common(60), limit_alphabet=60)
     yield plain("no-unknown", t)
 
     crossing = byte_level(320)

@@ -1,0 +1,78 @@
+//go:build linux || darwin
+
+package safetensors
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-b982eded/graft/formats"
+)
+
+// limitFiles lets this process write no file beyond n bytes until the returned function
+// is called. A full disk fails in the same places.
+func limitFiles(t testing.TB, n uint64) (restore func()) {
+	t.Helper()
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
+		t.Skip(err)
+	}
+	limit := old
+	limit.Cur = n
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		t.Skip(err)
+	}
+	return func() {
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestNoRoom lets writing fail at the start, and then on the way: in the block of a
+// made tensor, and in a copy.
+func TestNoRoom(t *testing.T) {
+	dir := t.TempDir()
+	source := mustOpen(t, mustWrite(t, formats.Shard{Tensors: []formats.Tensor{inMemory("s", formats.U8, pattern(500_000, 1), 500_000)}}, WriteOptions{}))
+	s := source.Shards()[0].Tensors[0]
+	out := filepath.Join(dir, "x")
+
+	restore := limitFiles(t, 1000)
+	err := Write(t.Context(), out, formats.Shard{Tensors: []formats.Tensor{s}}, WriteOptions{})
+	restore()
+	checkError(t, err, formats.ErrOutput, "writing "+formats.Quote(out), "file too large")
+
+	for _, after := range []formats.Tensor{s, inMemory("m", formats.U8, pattern(500_000, 2), 500_000)} {
+		restore := func() {}
+		first := inMemory("first", formats.U8, pattern(100, 3), 100)
+		first.Data = readHook{first.Data, func() { restore = limitFiles(t, 2000) }}
+		checkGoroutines(t, func() {
+			err = Write(t.Context(), out, formats.Shard{Tensors: []formats.Tensor{first, after}}, WriteOptions{Workers: 1, BlockBytes: 1000})
+		})
+		restore()
+		checkError(t, err, formats.ErrOutput, "writing "+formats.Quote(out), "file too large")
+		if !errors.Is(err, syscall.EFBIG) {
+			t.Errorf("got %v, want EFBIG as its cause", err)
+		}
+		if err := os.Remove(out); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// readHook calls f before it reads.
+type readHook struct {
+	io.ReaderAt
+	f func()
+}
+
+func (r readHook) ReadAt(p []byte, off int64) (int, error) {
+	r.f()
+	return r.ReaderAt.ReadAt(p, off)
+}

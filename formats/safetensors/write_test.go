@@ -1,0 +1,224 @@
+package safetensors
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/seed-b982eded/graft/formats"
+)
+
+// mixed is a shard of pieces of a file and of tensors that have to be made, in an order
+// that the file does not have, so that a copy which runs on where it should not shows.
+func mixed(t testing.TB) formats.Shard {
+	t.Helper()
+	var in formats.Shard
+	for i, n := range []int{1000, 0, 333, 70_001, 64} {
+		in.Tensors = append(in.Tensors, inMemory(fmt.Sprintf("f%d", i), formats.U8, pattern(n, byte(i)), int64(n)))
+	}
+	f := mustOpen(t, mustWrite(t, in, WriteOptions{})).Shards()[0].Tensors
+	made := func(name string, d formats.DType, rows, cols, grainRows, grainCols int64) formats.Tensor {
+		size := d.Bits() / 8
+		g := &grained{data: pattern(int(rows*cols*size), byte(rows)), rows: grainRows, cols: grainCols, width: cols * size, size: size, t: t}
+		return formats.Tensor{Name: name, DType: d, Shape: []int64{rows, cols}, Data: g}
+	}
+	return formats.Shard{Tensors: []formats.Tensor{
+		f[0],
+		made("rows", formats.F32, 37, 101, 1, 101),
+		f[1], // empty
+		f[2], // follows f0 in its file, but not here
+		made("tiles", formats.BF16, 36, 50, 4, 50),
+		made("elements", formats.F64, 5, 1001, 1, 1),
+		f[4], f[3], // the other way round
+		inMemory("loose", formats.U8, pattern(12_345, 9), 12_345),
+		inMemory("none", formats.F32, nil, 0, 7),
+		renamed(f[0], "f0 again"),
+		made("quarter rows", formats.F16, 3, 4000, 1, 1000),
+		made("one", formats.F32, 1, 1, 1, 1),
+	}}
+}
+
+func renamed(x formats.Tensor, name string) formats.Tensor {
+	x.Name = name
+	return x
+}
+
+func TestWriteDoesNotDependOnOptions(t *testing.T) {
+	s := mixed(t)
+	var want []byte
+	for _, x := range s.Tensors {
+		raw, err := x.ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, raw...)
+	}
+	head, err := encodeHeader(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = append(head, want...)
+	for _, workers := range []int{0, 1, 2, 7} {
+		for _, block := range []int64{0, 1, 7, 777, 4096, 1 << 20, 1 << 50} {
+			var progress atomic.Int64
+			path := mustWrite(t, s, WriteOptions{Workers: workers, BlockBytes: block, Progress: func(n int64) { progress.Add(n) }})
+			if got := load(t, path); !bytes.Equal(got, want) {
+				t.Errorf("%d workers, blocks of %d: the file differs", workers, block)
+			}
+			if progress.Load() != int64(len(want)) {
+				t.Errorf("%d workers, blocks of %d: progress of %d bytes, want %d", workers, block, progress.Load(), len(want))
+			}
+		}
+	}
+}
+
+// TestObserve expects each byte of a made tensor once, and none of a copied one.
+func TestObserve(t *testing.T) {
+	s := mixed(t)
+	var mu sync.Mutex
+	seen := map[string][]byte{}
+	for _, x := range s.Tensors {
+		seen[x.Name] = make([]byte, x.Size())
+	}
+	mustWrite(t, s, WriteOptions{Workers: 3, BlockBytes: 500, Observe: func(x formats.Tensor, off int64, block []byte) error {
+		mu.Lock()
+		defer mu.Unlock()
+		for i, b := range block {
+			seen[x.Name][off+int64(i)] += b
+		}
+		return nil
+	}})
+	for _, x := range s.Tensors {
+		want := make([]byte, x.Size())
+		if _, inFile := x.Data.(formats.FileRanger); !inFile {
+			if _, err := x.Data.ReadAt(want, 0); err != nil && x.Size() > 0 {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(seen[x.Name], want) {
+			t.Errorf("%s was not observed once", x.Name)
+		}
+	}
+	stop := errors.New("stop")
+	checkGoroutines(t, func() {
+		err := Write(t.Context(), filepath.Join(t.TempDir(), "x"), s, WriteOptions{Observe: func(formats.Tensor, int64, []byte) error { return stop }})
+		if !errors.Is(err, stop) {
+			t.Errorf("got %v, want the observer's error", err)
+		}
+	})
+}
+
+// prepared counts preparations and refuses reads before the first.
+type prepared struct {
+	grained
+	times atomic.Int32
+	err   error
+}
+
+func (p *prepared) Prepare(context.Context) error {
+	p.times.Add(1)
+	return p.err
+}
+
+func (p *prepared) ReadAt(b []byte, off int64) (int, error) {
+	if p.times.Load() == 0 {
+		return 0, errors.New("read before it was prepared")
+	}
+	return p.grained.ReadAt(b, off)
+}
+
+func TestPrepareOnceBeforeTheFirstRead(t *testing.T) {
+	p := &prepared{grained: grained{data: pattern(4000, 1), rows: 1, cols: 40, width: 40, size: 1, t: t}}
+	s := formats.Shard{Tensors: []formats.Tensor{
+		{Name: "p", DType: formats.U8, Shape: []int64{100, 40}, Data: p},
+		inMemory("q", formats.U8, pattern(100, 2), 100),
+	}}
+	c := mustOpen(t, mustWrite(t, s, WriteOptions{Workers: 4, BlockBytes: 80}))
+	x, _ := c.Tensor("p")
+	if got, err := x.ReadAll(); err != nil || !bytes.Equal(got, p.data) || p.times.Load() != 1 {
+		t.Errorf("prepared %d times, %v", p.times.Load(), err)
+	}
+	p.err = errors.New("no memory")
+	err := Write(t.Context(), filepath.Join(t.TempDir(), "x"), s, WriteOptions{})
+	checkError(t, err, formats.ErrInput, `tensor "p"`, "no memory")
+}
+
+// TestFirstErrorOfSeveral has failures in three tensors; the one that comes first in the
+// file is reported, whoever meets his first.
+func TestFirstErrorOfSeveral(t *testing.T) {
+	bad := func(name string, from int64) formats.Tensor {
+		x := inMemory(name, formats.U8, pattern(10_000, 1), 10_000)
+		x.Data = &failing{ReaderAt: x.Data, from: from, err: errors.New("broken " + name)}
+		return x
+	}
+	s := formats.Shard{Tensors: []formats.Tensor{inMemory("a", formats.U8, pattern(5000, 1), 5000), bad("b", 9_000), bad("c", 0), bad("d", 10)}}
+	dir := t.TempDir()
+	for _, workers := range []int{1, 2, 7} {
+		for range 50 {
+			checkGoroutines(t, func() {
+				err := Write(t.Context(), filepath.Join(dir, "x"), s, WriteOptions{Workers: workers, BlockBytes: 100})
+				checkError(t, err, formats.ErrInput, `tensor "b": reading: broken b`)
+			})
+		}
+	}
+}
+
+// TestSourceCutShort truncates the file that tensors are copied from.
+func TestSourceCutShort(t *testing.T) {
+	for _, workers := range []int{1, 3} {
+		path := mustWrite(t, formats.Shard{Tensors: []formats.Tensor{
+			inMemory("a", formats.U8, pattern(50_000, 1), 50_000), inMemory("b", formats.U8, pattern(50_000, 2), 50_000),
+		}}, WriteOptions{})
+		c := mustOpen(t, path)
+		if err := os.Truncate(path, 60_000); err != nil {
+			t.Fatal(err)
+		}
+		checkGoroutines(t, func() {
+			err := Write(t.Context(), filepath.Join(t.TempDir(), "x"), c.Shards()[0], WriteOptions{Workers: workers})
+			checkError(t, err, formats.ErrInput, formats.Quote(path), "unexpected EOF")
+			if want := `tensor "a"`; err != nil && bytes.Contains([]byte(err.Error()), []byte(want)) {
+				t.Errorf("got %v: the bytes of a are all there", err)
+			}
+		})
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	checkGoroutines(t, func() {
+		if err := Write(ctx, filepath.Join(dir, "x"), mixed(t), WriteOptions{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled before: got %v", err)
+		}
+	})
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	blocks := atomic.Int32{}
+	checkGoroutines(t, func() {
+		s := formats.Shard{Tensors: []formats.Tensor{inMemory("a", formats.U8, pattern(100_000, 1), 100_000)}}
+		err := Write(ctx, filepath.Join(dir, "y"), s, WriteOptions{Workers: 2, BlockBytes: 10, Observe: func(formats.Tensor, int64, []byte) error {
+			if blocks.Add(1) == 5 {
+				cancel()
+			}
+			return nil
+		}})
+		if !errors.Is(err, context.Canceled) || blocks.Load() > 100 {
+			t.Errorf("cancelled on the way: got %v after %d blocks", err, blocks.Load())
+		}
+	})
+}
+
+func TestUnwritable(t *testing.T) {
+	dir := t.TempDir()
+	s := formats.Shard{Tensors: []formats.Tensor{inMemory("a", formats.U8, []byte{1}, 1)}}
+	for _, path := range []string{filepath.Join(dir, "none", "x"), dir} {
+		checkError(t, Write(t.Context(), path, s, WriteOptions{}), formats.ErrOutput, "writing "+formats.Quote(path))
+	}
+}
