@@ -67,7 +67,10 @@ func NewPlan(base *formats.Checkpoint, adapters ...Weighted) (*Plan, error) {
 	p := &Plan{base: base, byName: map[string]*Target{}, cache: newFactorCache()}
 	var problems formats.Problems
 	for _, w := range adapters {
-		r := resolve(m, w.Adapter)
+		r, err := resolve(m, w.Adapter)
+		if err != nil {
+			return nil, err
+		}
 		for _, e := range w.Adapter.Entries {
 			problems.Add(p.add(m, w, e, r.apply(e.Module)))
 		}
@@ -138,7 +141,7 @@ func (p *Plan) addLowRank(m *Model, w Weighted, e adapter.Entry, u *adapter.LowR
 		}
 		return err
 	}
-	inOut, err := orientation(site, u, unfit)
+	inOut, err := orientation(m, site, u, unfit)
 	if err != nil {
 		return err
 	}
@@ -158,7 +161,7 @@ func (p *Plan) addLowRank(m *Model, w Weighted, e adapter.Entry, u *adapter.LowR
 
 // orientation reports whether the base stores the weight as (in, out), and fails
 // where the factors fit neither way.
-func orientation(site Site, u *adapter.LowRank, unfit func(string, ...any) *formats.Error) (inOut bool, err error) {
+func orientation(m *Model, site Site, u *adapter.LowRank, unfit func(string, ...any) *formats.Error) (inOut bool, err error) {
 	shape := site.Weight.Shape
 	if err := u.Check(); err != nil {
 		return false, unfit("%v", err)
@@ -168,8 +171,12 @@ func orientation(site Site, u *adapter.LowRank, unfit func(string, ...any) *form
 	}
 	outIn := slices.Equal(shape, u.Shape())
 	transposed := len(shape) == 2 && len(u.Shape()) == 2 && shape[0] == u.Shape()[1] && shape[1] == u.Shape()[0]
-	// The layer's kind decides; the config's word only where the kind is not known.
-	want := u.Embedding || site.InOut || u.FanInFanOut && (!outIn || site.Kind == Linear && shape[0] == shape[1])
+	// The family decides where it knows: PEFT saves one fan_in_fan_out for all layers.
+	// Elsewhere the config's word counts where the shapes leave it open.
+	want := u.Embedding || site.InOut
+	if !m.conv1D && u.FanInFanOut && site.Kind == Linear {
+		want = transposed
+	}
 	switch {
 	case want && transposed:
 		return true, nil

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
 	"github.com/seed-b982eded/graft/formats/hf"
 )
@@ -28,8 +29,9 @@ func (r renaming) apply(module string) string {
 
 // resolve finds the one renaming under which the adapter fits the model best: the
 // paths as they are if all of them exist, else the body's name added or taken off.
-// The renaming is the same for all modules, so it cannot make two of them one.
-func resolve(m *Model, a *adapter.Adapter) renaming {
+// The renaming is the same for all modules, so it cannot make two of them one. Two
+// renamings that both fit are an error.
+func resolve(m *Model, a *adapter.Adapter) (renaming, error) {
 	candidates := []renaming{{}}
 	for _, p := range []string{hf.FamilyOf(m.Config.ModelType).Prefix, "model", "transformer", "bert", "roberta"} {
 		if p == "" {
@@ -41,7 +43,7 @@ func resolve(m *Model, a *adapter.Adapter) renaming {
 			}
 		}
 	}
-	best, bestHits := candidates[0], -1
+	best, bestHits, fits := candidates[0], -1, 0
 	for _, r := range candidates {
 		hits := 0
 		for _, e := range a.Entries {
@@ -52,6 +54,13 @@ func resolve(m *Model, a *adapter.Adapter) renaming {
 		if hits > bestHits {
 			best, bestHits = r, hits
 		}
+		if hits == len(a.Entries) {
+			fits++
+		}
 	}
-	return best
+	if fits > 1 && best != (renaming{}) {
+		return best, formats.Unfitf(a.Path, "", "its modules are found in the base in %d ways, for example with %s as %s", fits,
+			formats.Quote(a.Entries[0].Module), formats.Quote(best.apply(a.Entries[0].Module)))
+	}
+	return best, nil
 }

@@ -50,6 +50,7 @@ type Model struct {
 
 	naming naming
 	byName map[string]int
+	conv1D bool // the family tells which layers store (in, out)
 }
 
 // NewModel finds the modules of a checkpoint: every tensor "PATH.weight" is the weight
@@ -61,7 +62,7 @@ func NewModel(c *formats.Checkpoint) (*Model, error) {
 		return nil, err
 	}
 	family := hf.FamilyOf(cfg.ModelType)
-	m := &Model{Checkpoint: c, Config: cfg, naming: newNaming(c, cfg, family), byName: map[string]int{}}
+	m := &Model{Checkpoint: c, Config: cfg, naming: newNaming(c, cfg, family), byName: map[string]int{}, conv1D: len(family.Conv1D) > 0}
 	for t := range c.Tensors() {
 		stored, ok := strings.CutSuffix(t.Name, ".weight")
 		if !ok {

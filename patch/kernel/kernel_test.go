@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"fmt"
 	"math"
 	"math/big"
 	"math/rand/v2"
@@ -67,7 +68,7 @@ func TestAxpyIsCorrectlyRounded(t *testing.T) {
 // TestMerge compares with the formula, written plainly.
 func TestMerge(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	const rows, cols, r1, r2 = 3, tile + 5, 5, 2
+	const rows, cols, r1, r2 = 7, maxTile + 37, 5, 2
 	values := func(n int) []float32 {
 		out := make([]float32, n)
 		for i := range out {
@@ -105,17 +106,31 @@ func TestMerge(t *testing.T) {
 		}
 		want := make([]byte, len(src))
 		formats.EncodeFloat32(want, w, dtype)
-		got := make([]byte, len(src))
-		if bad := Merge32(got, src, dtype, cols, ups); bad >= 0 {
-			t.Fatalf("%s: element %d is not finite", dtype, bad)
-		}
-		if string(got) != string(want) {
-			t.Errorf("%s: merged bytes differ from the formula", dtype)
-		}
+		withEngines(t, func(t *testing.T) {
+			got := make([]byte, len(src))
+			if bad := Merge32(got, src, dtype, cols, ups); bad >= 0 {
+				t.Fatalf("%s: element %d is not finite", dtype, bad)
+			}
+			if string(got) != string(want) {
+				t.Errorf("%s: merged bytes differ from the formula", dtype)
+			}
+		})
 	}
 }
 
-func TestMergeReportsNotFinite(t *testing.T) {
+// withEngines runs a test with every engine that this processor has.
+func withEngines(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	defer func(e engine) { active = e }(active)
+	for _, e := range engines() {
+		active = e
+		t.Run(e.name, f)
+	}
+}
+
+func TestMergeReportsNotFinite(t *testing.T) { withEngines(t, testNotFinite) }
+
+func testNotFinite(t *testing.T) {
 	one := []Update32{{Left: []float32{1, 1}, Right: []float32{1, 60000, 1}, R: 1, Scale: 1}}
 	src := make([]byte, 12)
 	formats.EncodeFloat32(src, []float32{0, 0, 0, 0, 60000, 0}, formats.F16)
@@ -129,6 +144,85 @@ func TestMergeReportsNotFinite(t *testing.T) {
 	}
 	if got := Merge64(make([]byte, 16), make([]byte, 16), 2, []Update64{{Left: []float64{1}, Right: []float64{0, math.Inf(1)}, R: 1, Scale: 1}}); got != 1 {
 		t.Errorf("infinity in float64: got element %d, want 1", got)
+	}
+}
+
+// TestEnginesAgree compares every engine with the Go one on sizes around its steps, with
+// signed zeros, tiny and huge numbers, and checks that nothing beyond a slice is
+// written.
+func TestEnginesAgree(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	odd := []float64{0, math.Copysign(0, -1), 1e-45, -1e-39, 1e-30, 3e4, -2e9, 1, -1, 0.1}
+	draw := func() float64 {
+		if rng.IntN(4) == 0 {
+			return odd[rng.IntN(len(odd))]
+		}
+		return rng.NormFloat64()
+	}
+	const guard = 64
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			defer func(e engine) { active = e }(active)
+			for _, rows := range []int{1, 3, 4, 6, 9} {
+				for _, cols := range []int{1, 7, 8, 15, 16, 31, 33, 64, 127, 130, 1024, 1056, 2077} {
+					for _, r := range []int{1, 2, 5, 64, 300} {
+						if rows*cols*r > 1_000_000 {
+							continue
+						}
+						u32 := []Update32{{make([]float32, rows*r), make([]float32, r*cols), r, float32(draw())}, {make([]float32, rows), make([]float32, cols), 1, -0.5}}
+						u64 := []Update64{{make([]float64, rows*r), make([]float64, r*cols), r, draw()}, {make([]float64, rows), make([]float64, cols), 1, -0.5}}
+						for j := range u32 {
+							for i := range u32[j].Left {
+								u64[j].Left[i] = draw()
+								u32[j].Left[i] = float32(u64[j].Left[i])
+							}
+							for i := range u32[j].Right {
+								u64[j].Right[i] = draw() * 1e-3
+								u32[j].Right[i] = float32(u64[j].Right[i])
+							}
+						}
+						for _, dtype := range []formats.DType{formats.BF16, formats.F16, formats.F32, formats.F64} {
+							size := int(dtype.Bits() / 8)
+							src := make([]byte, rows*cols*size)
+							base := make([]float32, rows*cols)
+							for i := range base {
+								base[i] = float32(rng.NormFloat64())
+							}
+							formats.EncodeFloat32(src, base, dtype)
+							merge := func(e engine) ([]byte, int) {
+								active = e
+								out := make([]byte, len(src)+guard)
+								for i := range guard {
+									out[len(src)+i] = 0xa5
+								}
+								dst := out[:len(src):len(src)]
+								copy(dst, src)
+								var bad int
+								if dtype == formats.F64 {
+									bad = Merge64(dst, dst, cols, u64)
+								} else {
+									bad = Merge32(dst, dst, dtype, cols, u32)
+								}
+								for _, x := range out[len(src):] {
+									if x != 0xa5 {
+										t.Fatalf("%s %d×%d rank %d: wrote beyond the end", dtype, rows, cols, r)
+									}
+								}
+								return dst, bad
+							}
+							want, wantBad := merge(reference)
+							got, gotBad := merge(e)
+							if gotBad != wantBad {
+								t.Fatalf("%s %d×%d rank %d: first element not finite: got %d, want %d", dtype, rows, cols, r, gotBad, wantBad)
+							}
+							if wantBad < 0 && string(got) != string(want) {
+								t.Fatalf("%s %d×%d rank %d: bytes differ from Go's", dtype, rows, cols, r)
+							}
+						}
+					}
+				}
+			}
+		})
 	}
 }
 
@@ -149,19 +243,36 @@ func TestMerge64(t *testing.T) {
 	}
 }
 
+// BenchmarkMerge32 reports base bytes a second; at rank r each BF16 element costs r
+// multiply-adds. The copy is what the same bytes take without arithmetic.
 func BenchmarkMerge32(b *testing.B) {
-	const rows, cols, r = 64, 4096, 16
-	u := Update32{Left: make([]float32, rows*r), Right: make([]float32, r*cols), R: r, Scale: 2}
-	for i := range u.Left {
-		u.Left[i] = float32(i%7) - 3.3
-	}
-	for i := range u.Right {
-		u.Right[i] = float32(i%11)*0.01 - 0.04
-	}
+	const rows, cols = 256, 4096
 	src := make([]byte, rows*cols*2)
 	dst := make([]byte, len(src))
-	b.SetBytes(int64(len(src)))
-	for b.Loop() {
-		Merge32(dst, src, formats.BF16, cols, []Update32{u})
+	b.Run("copy", func(b *testing.B) {
+		b.SetBytes(int64(len(src)))
+		for b.Loop() {
+			copy(dst, src)
+		}
+	})
+	defer func(e engine) { active = e }(active)
+	for _, e := range engines() {
+		for _, r := range []int{16, 64} {
+			u := Update32{Left: make([]float32, rows*r), Right: make([]float32, r*cols), R: r, Scale: 2}
+			for i := range u.Left {
+				u.Left[i] = float32(i%7) - 3.3
+			}
+			for i := range u.Right {
+				u.Right[i] = float32(i%11)*0.01 - 0.04
+			}
+			b.Run(fmt.Sprintf("%s/r%d", e.name, r), func(b *testing.B) {
+				active = e
+				b.SetBytes(int64(len(src)))
+				for b.Loop() {
+					Merge32(dst, src, formats.BF16, cols, []Update32{u})
+				}
+				b.ReportMetric(float64(2*r*rows*cols)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			})
+		}
 	}
 }

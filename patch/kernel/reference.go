@@ -1,0 +1,162 @@
+package kernel
+
+import (
+	"math"
+
+	"github.com/seed-b982eded/graft/formats"
+)
+
+// engine is an implementation of the arithmetic. All give the same bits.
+type engine struct {
+	name string
+	// product32 sets sum[i·sumStride+c], or adds to it, the scaled product of row i of left
+	// (r numbers) and column c of right (r rows, stride apart), for rows × cols elements.
+	product32 func(sum, left, right []float32, sumStride, stride, rows, cols, r int, scale float32, add bool)
+	product64 func(sum, left, right []float64, sumStride, stride, rows, cols, r int, scale float64, add bool)
+	// finish32 adds sum to the elements in src and encodes them into dst, and reports
+	// whether one of them is not finite.
+	finish32 func(dst, src []byte, sum []float32, dtype formats.DType) (bad bool)
+	finish64 func(dst, src []byte, sum []float64) (bad bool)
+}
+
+// reference is the arithmetic in Go, which the others are measured by.
+var reference = engine{"go", product32, product64, finish32, finish64}
+
+// active is the fastest engine that the processor has.
+var active = engines()[0]
+
+func product32(sum, left, right []float32, sumStride, stride, rows, cols, r int, scale float32, add bool) {
+	var acc [maxTile]float32
+	for i := range rows {
+		a := acc[:cols]
+		clear(a)
+		for k, x := range left[i*r : (i+1)*r] {
+			axpy(a, x, right[k*stride:])
+		}
+		out := sum[i*sumStride:]
+		for c, x := range a {
+			if d := float32(x * scale); add {
+				out[c] += d
+			} else {
+				out[c] = d
+			}
+		}
+	}
+}
+
+func product64(sum, left, right []float64, sumStride, stride, rows, cols, r int, scale float64, add bool) {
+	var acc [maxTile]float64
+	for i := range rows {
+		a := acc[:cols]
+		clear(a)
+		for k, x := range left[i*r : (i+1)*r] {
+			v := right[k*stride:]
+			for c, y := range a {
+				a[c] = math.FMA(x, v[c], y)
+			}
+		}
+		out := sum[i*sumStride:]
+		for c, x := range a {
+			if d := float64(x * scale); add {
+				out[c] += d
+			} else {
+				out[c] = d
+			}
+		}
+	}
+}
+
+func finish32(dst, src []byte, sum []float32, dtype formats.DType) (bad bool) {
+	var w [maxTile]float32
+	v := w[:len(sum)]
+	formats.DecodeFloat32(v, src, dtype)
+	for i, d := range sum {
+		v[i] += d
+	}
+	formats.EncodeFloat32(dst, v, dtype)
+	return notFinite(dst, dtype) >= 0
+}
+
+func finish64(dst, src []byte, sum []float64) (bad bool) {
+	var w [maxTile]float64
+	v := w[:len(sum)]
+	formats.DecodeFloat64(v, src, formats.F64)
+	for i, d := range sum {
+		v[i] += d
+	}
+	formats.EncodeFloat64(dst, v)
+	return notFinite(dst, formats.F64) >= 0
+}
+
+// axpy sets acc[i] = fma(x, v[i], acc[i]), correctly rounded to float32.
+//
+// The product of two float32 is exact in float64. Their sum with acc is rounded to
+// float64 and then to float32, which is wrong only when the first rounding lands on
+// the middle between two float32 neighbours: those cases, and results so small that
+// the middles lie elsewhere, go to [fma32].
+func axpy(acc []float32, x float32, v []float32) {
+	xd := float64(x)
+	v = v[:len(acc)]
+	for i, a := range acc {
+		s := xd*float64(v[i]) + float64(a)
+		bits := math.Float64bits(s)
+		if bits&(1<<29-1) == 1<<28 || bits>>52&0x7ff-1 < 896 {
+			acc[i] = fma32(x, v[i], a)
+			continue
+		}
+		acc[i] = float32(s)
+	}
+}
+
+// fma32 returns x·y + z rounded once to float32. The sum is formed in float64 and
+// rounded to odd there, which a second rounding to 24 bits cannot spoil (Boldo and
+// Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
+func fma32(x, y, z float32) float32 {
+	p := float64(x) * float64(y)
+	c := float64(z)
+	s := p + c
+	// The error of the sum, by Knuth's two-sum.
+	t := s - p
+	e := (p - (s - t)) + (c - t)
+	bits := math.Float64bits(s)
+	if e != 0 && bits&1 == 0 && !math.IsInf(s, 0) && e == e {
+		if (e > 0) == (s > 0) {
+			bits++
+		} else {
+			bits--
+		}
+	}
+	return float32(math.Float64frombits(bits))
+}
+
+// notFinite returns the index of the first infinity or NaN among encoded elements, or
+// −1. It looks at the encoded form because rounding to F16 can overflow.
+func notFinite(p []byte, dtype formats.DType) int {
+	switch dtype {
+	case formats.F32:
+		for i := 0; i < len(p); i += 4 {
+			if p[i+3]&0x7f == 0x7f && p[i+2]&0x80 != 0 {
+				return i / 4
+			}
+		}
+	case formats.BF16:
+		for i := 0; i < len(p); i += 2 {
+			if p[i+1]&0x7f == 0x7f && p[i]&0x80 != 0 {
+				return i / 2
+			}
+		}
+	case formats.F64:
+		for i := 0; i < len(p); i += 8 {
+			if p[i+7]&0x7f == 0x7f && p[i+6]&0xf0 == 0xf0 {
+				return i / 8
+			}
+		}
+	case formats.F16:
+		for i := 0; i < len(p); i += 2 {
+			if p[i+1]&0x7c == 0x7c {
+				return i / 2
+			}
+		}
+	}
+	return -1
+}
