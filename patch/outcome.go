@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"bytes"
 	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -25,42 +26,42 @@ func (o Outcome) String() string {
 type Observer struct {
 	p       *Plan
 	mu      sync.Mutex
-	changed map[string]int64 // elements that differ, by tensor
+	changed map[string]bool // by tensor
 }
 
 // Observer returns a fresh observer for one execution of the plan.
-func (p *Plan) Observer() *Observer { return &Observer{p: p, changed: map[string]int64{}} }
+func (p *Plan) Observer() *Observer { return &Observer{p: p, changed: map[string]bool{}} }
 
-// Observe compares a block of a merged tensor with the base. Whoever executes the
-// plan hands it every block made; safetensors.WriteOptions.Observe is for that.
+// Observe compares a block of a merged tensor with the base, until one has shown a
+// difference. Whoever executes the plan hands it every block made;
+// safetensors.WriteOptions.Observe is for that.
 func (o *Observer) Observe(t formats.Tensor, off int64, block []byte) error {
 	target, ok := o.p.byName[t.Name]
 	if !ok {
+		return nil
+	}
+	o.mu.Lock()
+	known := o.changed[t.Name]
+	o.mu.Unlock()
+	if known {
 		return nil
 	}
 	old := make([]byte, len(block))
 	if err := formats.ReadFullAt(target.Tensor.Data, old, off); err != nil {
 		return &formats.Error{Class: formats.ErrInput, Tensor: t.Name, Detail: "reading the base", Err: err}
 	}
-	size := int(t.DType.Bits() / 8)
-	var n int64
-	for i := 0; i+size <= len(block); i += size {
-		if string(block[i:i+size]) != string(old[i:i+size]) {
-			n++
-		}
+	if !bytes.Equal(block, old) {
+		o.mu.Lock()
+		o.changed[t.Name] = true
+		o.mu.Unlock()
 	}
-	o.mu.Lock()
-	o.changed[t.Name] += n
-	o.mu.Unlock()
 	return nil
 }
 
 // Result is what became of one target.
 type Result struct {
 	*Target
-	Outcome  Outcome
-	Elements int64 // of the tensor
-	Changed  int64 // elements that differ from the base
+	Outcome Outcome
 }
 
 // Results returns what became of each low-rank target after all blocks were observed,
@@ -73,10 +74,10 @@ func (o *Observer) Results() ([]Result, error) {
 			continue // a saved value is copied: nothing of it can be lost
 		}
 		o.mu.Lock()
-		n := o.changed[t.Tensor.Name]
+		changed := o.changed[t.Tensor.Name]
 		o.mu.Unlock()
-		r := Result{Target: t, Elements: t.Tensor.Elements(), Changed: n}
-		if n == 0 {
+		r := Result{Target: t}
+		if !changed {
 			zero, err := t.deltaIsZero(o.p.cache)
 			if err != nil {
 				return nil, err

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -61,7 +60,6 @@ type mergeTarget struct {
 	Scale   float64 `json:"scale,omitempty"`
 	Bytes   int64   `json:"bytes"`
 	Outcome string  `json:"outcome,omitempty"`
-	Changed int64   `json:"changed_elements,omitempty"`
 }
 
 func mergeAction(c *cli.Context) error {
@@ -78,10 +76,10 @@ func mergeAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := co.checkReport(in.paths()...); err != nil {
+	out := outPath(c)
+	if err := co.checkReport(out, in.paths()...); err != nil {
 		return err
 	}
-	out := c.String("out")
 	res, err := newMergeResult(in, plan, out)
 	if err != nil {
 		return err
@@ -101,7 +99,7 @@ func mergeAction(c *cli.Context) error {
 		if n > len(shown) {
 			more = fmt.Sprintf(" and %d more", n-len(shown))
 		}
-		co.note("note: not carried to the output: %s%s", strings.Join(shown, ", "), more)
+		co.note("note: not carried to the output: %s%s", joinNames(shown), more)
 	}
 	if res.DryRun = c.Bool("dry-run"); res.DryRun {
 		return co.emit(res, func(w io.Writer) { res.table(w) })
@@ -159,7 +157,7 @@ func (r *mergeResult) account(results []patch.Result) {
 	for i := range r.Targets {
 		t := &r.Targets[i]
 		if x, ok := at[t.Tensor]; ok {
-			t.Outcome, t.Changed = x.Outcome.String(), x.Changed
+			t.Outcome = x.Outcome.String()
 		} else {
 			t.Outcome = "replaced"
 		}
@@ -171,7 +169,7 @@ func (r *mergeResult) table(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "TARGET\tSHAPE\tKIND\tRANK\tSCALE\tDTYPE\tFILE\tBYTES")
 	for _, x := range r.Targets {
-		fmt.Fprintf(t, "%s\t%v\t%s\t%d\t%.6g\t%s\t%s\t%d\n", x.Tensor, x.Shape, x.Kind, x.Rank, x.Scale, x.DType, x.File, x.Bytes)
+		fmt.Fprintf(t, "%s\t%v\t%s\t%d\t%.6g\t%s\t%s\t%d\n", x.Tensor, x.Shape, x.Kind, x.Rank, x.Scale, x.DType, printable(x.File), x.Bytes)
 	}
 	t.Flush()
 	fmt.Fprintf(w, "%d of %s are targets, in %s of %s\n", len(r.Targets), countOf(r.Tensors, "tensor"), countOf(r.Files, "file"), sizeText(r.Bytes))

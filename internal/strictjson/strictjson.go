@@ -235,7 +235,7 @@ func (p *Parser) escaped(start, i int) (string, error) {
 			}
 			out = utf8.AppendRune(out, r)
 		default:
-			return "", p.errorf("bad escape \\%c", e)
+			return "", p.errorf("bad escape %q", `\`+string(rune(e)))
 		}
 	}
 	p.pos = len(p.data)

@@ -126,7 +126,7 @@ def sentencepiece(pre_tokenizer=None, normalizer=None, byte_fallback=True, size=
     special = ["<unk>", "<s>", "</s>"]
     if byte_fallback:
         special += [f"<0x{b:02X}>" for b in range(256)]
-    train(t, size, special_tokens=special, initial_alphabet=common(70), limit_alphabet=70, max_token_length=8)
+    train(t, size, special_tokens=special, initial_alphabet=["▁"] + common(70), limit_alphabet=71, max_token_length=8)
     return t
 
 
@@ -211,10 +211,10 @@ def build():
         m["vocab"] = {k: i for i, k in enumerate(keep)}
 
     yield "metaspace-first", *edit(t, lose_bytes), ["<s>a b", "<s> a<s>b", " <s>"]
-    for scheme, cut in (("always", True), ("never", True), ("always", False)):
+    for scheme, cut in (("always", True), ("never", True)):
         t = sentencepiece(pre.Metaspace(prepend_scheme=scheme, split=cut), byte_fallback=False, size=200)
         t.decoder = decoders.Metaspace(prepend_scheme=scheme, split=cut)
-        yield plain(f"metaspace-{scheme}-{cut}".lower(), t)
+        yield plain(f"metaspace-{scheme}", t)
     t = sentencepiece(pre.WhitespaceSplit(), byte_fallback=False, size=160)
     yield plain("no-decoder", t)
     t = Tokenizer(models.BPE())

@@ -57,8 +57,8 @@ func literal(text string) finder {
 	}
 }
 
-// matchTimeout stops a pattern that backtracks without end.
-const matchTimeout = 10 * time.Second
+// matchTimeout stops a pattern that backtracks without end. Tests shorten it.
+var matchTimeout = 10 * time.Second
 
 // compile makes a finder of a pattern of Oniguruma, as the library has it.
 func compile(source string) (finder, error) {
@@ -110,7 +110,7 @@ type translator struct {
 	lastFolded rune
 }
 
-const maxGroupDepth = 50
+const maxDepth = 50
 
 func translate(source string) (string, error) {
 	t := &translator{in: []rune(source)}
@@ -152,8 +152,8 @@ func (t *translator) write(s string) { t.out = append(t.out, s...) }
 
 // alternatives translates up to the end or an unmatched ).
 func (t *translator) alternatives(depth int, fold bool) error {
-	if depth > maxGroupDepth {
-		return t.errorf("nesting deeper than %d", maxGroupDepth)
+	if depth > maxDepth {
+		return t.errorf("nesting deeper than %d", maxDepth)
 	}
 	for {
 		from, repeatable, folded := len(t.out), true, false
@@ -180,7 +180,7 @@ func (t *translator) alternatives(depth int, fold bool) error {
 		case '[':
 			t.lastFolded = 0
 			t.pos++
-			class, err := t.class(fold)
+			class, err := t.class(1, fold)
 			if err != nil {
 				return err
 			}
@@ -439,7 +439,10 @@ func members(property string, negated bool) string {
 }
 
 // class translates a character class, whose [ has been read, to the inside of one.
-func (t *translator) class(fold bool) (string, error) {
+func (t *translator) class(depth int, fold bool) (string, error) {
+	if depth > maxDepth {
+		return "", t.errorf("nesting deeper than %d", maxDepth)
+	}
 	var b strings.Builder
 	if t.skip("^") {
 		b.WriteByte('^')
@@ -463,7 +466,7 @@ func (t *translator) class(fold bool) (string, error) {
 				return "", t.errorf("%s in a class", string(t.in[t.pos:t.pos+2]))
 			}
 			t.pos++
-			inner, err := t.class(fold) // adds to this one
+			inner, err := t.class(depth+1, fold) // adds to this one
 			if err != nil {
 				return "", err
 			}

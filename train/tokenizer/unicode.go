@@ -8,11 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// The library takes its classes of characters from four places: Oniguruma and
-// Rust's regex crate with Unicode 16, Rust's standard library with 17, and older
-// crates for punctuation (9) and normal forms (11). Go has Unicode 15. The tables here are
-// the differences, found by asking the library about every character; the tests
-// compare all classes with its answers.
+// The library takes its classes of characters from several places: Oniguruma and
+// Rust's regex crate with Unicode 16, Rust's standard library with 17, and crates
+// with about Unicode 9 for punctuation and normal forms. Go has Unicode 15. The
+// tables here are the differences, found by asking the library about every
+// character; the tests compare all classes with its answers.
 
 // ranges is a sorted list of pairs, first and last.
 type ranges []rune
