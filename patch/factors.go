@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/patch/kernel"
 )
 
 // part is one low-rank update of a target. Seen from the rows of the stored weight,
@@ -12,19 +13,34 @@ import (
 // (out, in), and Bᵀ for one stored as (in, out). The left factor holds the
 // coefficients: B, or Aᵀ.
 type part struct {
-	path  string // of the adapter
-	a, b  formats.Tensor
-	scale float64
-	inOut bool
+	path      string // of the adapter
+	a, b      formats.Tensor
+	scale     float64
+	inOut     bool
+	magnitude *formats.Tensor // DoRA's vector over the layer's outputs; nil if none
+
+	magnitudeOnce sync.Once
+	magnitudeRow  *part
 }
+
+// magnitudePart dresses the magnitude as a right factor of one row, so that it is
+// cached like one.
+func (p *part) magnitudePart() *part {
+	p.magnitudeOnce.Do(func() {
+		row := *p.magnitude
+		row.Shape = []int64{1, row.Elements()}
+		p.magnitudeRow = &part{path: p.path, a: row}
+	})
+	return p.magnitudeRow
+}
+
+// readMagnitude reads the magnitude whole.
+func readMagnitude[T kernel.Number](p *part) ([]T, error) { return readRight[T](p.magnitudePart()) }
 
 func (p *part) rank() int64 { return p.a.Shape[0] }
 
-// number is the type that a target is computed in.
-type number interface{ float32 | float64 }
-
 // decode reads elements of a tensor from element off on.
-func decode[T number](dst []T, t formats.Tensor, off int64, buf []byte) ([]byte, error) {
+func decode[T kernel.Number](dst []T, t formats.Tensor, off int64, buf []byte) ([]byte, error) {
 	size := t.DType.Bits() / 8
 	need := int64(len(dst)) * size
 	if int64(len(buf)) < need {
@@ -44,7 +60,7 @@ func decode[T number](dst []T, t formats.Tensor, off int64, buf []byte) ([]byte,
 
 // readRight reads the right factor whole: r rows of as many elements as the weight's
 // rows have.
-func readRight[T number](p *part) ([]T, error) {
+func readRight[T kernel.Number](p *part) ([]T, error) {
 	src := p.a
 	if p.inOut {
 		src = p.b
@@ -64,7 +80,7 @@ func readRight[T number](p *part) ([]T, error) {
 }
 
 // readLeft reads the coefficients of some rows of the weight, row after row.
-func readLeft[T number](p *part, row, rows int64) ([]T, error) {
+func readLeft[T kernel.Number](p *part, row, rows int64) ([]T, error) {
 	r := p.rank()
 	v := make([]T, rows*r)
 	src := p.b
@@ -99,7 +115,7 @@ func readLeft[T number](p *part, row, rows int64) ([]T, error) {
 	return v, nil
 }
 
-func transpose[T number](v []T, rows, cols int) []T {
+func transpose[T kernel.Number](v []T, rows, cols int) []T {
 	out := make([]T, len(v))
 	for i := range rows {
 		for j := range cols {
@@ -110,7 +126,7 @@ func transpose[T number](v []T, rows, cols int) []T {
 }
 
 // notFinite returns the index of the first infinity or NaN, and how many there are.
-func notFinite[T number](v []T) (first, count int) {
+func notFinite[T kernel.Number](v []T) (first, count int) {
 	for i, x := range v {
 		if x-x != 0 {
 			if count == 0 {
@@ -157,7 +173,7 @@ func newFactorCache() *factorCache {
 }
 
 // right returns a part's right factor as []T.
-func right[T number](c *factorCache, p *part) ([]T, error) {
+func right[T kernel.Number](c *factorCache, p *part) ([]T, error) {
 	e := c.entry(p)
 	e.once.Do(func() {
 		v, err := readRight[T](p)

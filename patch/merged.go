@@ -1,34 +1,108 @@
 package patch
 
 import (
+	"context"
 	"io"
+	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/patch/kernel"
 )
 
-// merged is the data of a target: rows are computed when they are read.
+// merged is the data of a weight with updates: rows are computed when they are read.
 type merged struct {
-	t     *Target
-	start formats.Tensor // what is added to
-	cache *factorCache
-	cols  int64
-	size  int64 // of an element, in bytes
-	total int64
+	base       formats.Tensor // what is added to
+	origin     formats.Tensor // the weight that norms are taken of: the base before any update
+	parts      []*part
+	roundDelta bool // round Δ to the base's dtype before adding it
+	cache      *factorCache
+	cols       int64
+	size       int64 // of an element, in bytes
+	total      int64
+
+	once    sync.Once
+	err     error // of preparing
+	columns any   // []T: the factor m/n of each column, for a magnitude that goes by column
 }
 
-func newMerged(t *Target, cache *factorCache) *merged {
-	_, cols := t.Tensor.Matrix()
-	return &merged{t: t, start: t.start(), cache: cache, cols: cols, size: t.Tensor.DType.Bits() / 8, total: t.Tensor.Size()}
+func newMerged(base, origin formats.Tensor, parts []*part, roundDelta bool, cache *factorCache) *merged {
+	_, cols := base.Matrix()
+	return &merged{
+		base: base, origin: origin, parts: parts, roundDelta: roundDelta, cache: cache,
+		cols: cols, size: base.DType.Bits() / 8, total: base.Size(),
+	}
 }
 
 // Grain implements [formats.Grainer]: rows are made whole.
 func (m *merged) Grain() (rows, cols int64) { return 1, m.cols }
 
+// magnitude returns the update's magnitude; it is the only part then.
+func (m *merged) magnitude() *formats.Tensor { return m.parts[0].magnitude }
+
+// Prepare implements [formats.Preparer]: where a magnitude goes by column, the norm of a
+// column needs all rows.
+func (m *merged) Prepare(ctx context.Context) error {
+	m.once.Do(func() {
+		if p, ok := m.base.Data.(formats.Preparer); ok {
+			if m.err = p.Prepare(ctx); m.err != nil {
+				return
+			}
+		}
+		if m.magnitude() == nil || !m.parts[0].inOut {
+			return
+		}
+		if m.base.DType == formats.F64 {
+			m.err = prepareColumns[float64](ctx, m)
+		} else {
+			m.err = prepareColumns[float32](ctx, m)
+		}
+	})
+	return m.err
+}
+
+// normRows is how many rows are read at once for norms.
+const normRows = 64
+
+func prepareColumns[T kernel.Number](ctx context.Context, m *merged) error {
+	rows, _ := m.base.Matrix()
+	squares := make([]float64, m.cols)
+	for row := int64(0); row < rows; row += normRows {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := min(normRows, rows-row)
+		b, err := m.block(m.origin, row, n)
+		if err != nil {
+			return err
+		}
+		u, err := updates[T](m, row, n)
+		if err != nil {
+			return err
+		}
+		kernel.Sums(b, u, func(_ int, sum []T) {
+			for i, x := range sum {
+				squares[i] += float64(x) * float64(x)
+			}
+		})
+	}
+	factors, err := readMagnitude[T](m.parts[0])
+	if err != nil {
+		return err
+	}
+	for i := range factors {
+		factors[i] /= kernel.Root[T](squares[i])
+	}
+	m.columns = factors
+	return nil
+}
+
 // ReadAt computes the rows that the range touches.
 func (m *merged) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 || off >= m.total {
 		return 0, io.EOF
+	}
+	if err := m.Prepare(context.Background()); err != nil {
+		return 0, err
 	}
 	want := len(p)
 	if left := m.total - off; int64(want) > left {
@@ -55,111 +129,104 @@ func (m *merged) ReadAt(p []byte, off int64) (int, error) {
 
 // rows computes whole rows into p.
 func (m *merged) rows(p []byte, row, n int64) error {
-	base := m.start
-	if err := formats.ReadFullAt(base.Data, p, row*m.cols*m.size); err != nil {
-		return &formats.Error{Class: formats.ErrInput, Tensor: base.Name, Detail: "reading the base", Err: err}
+	var bad int
+	var err error
+	if m.base.DType == formats.F64 {
+		bad, err = mergeRows[float64](m, p, row, n)
+	} else {
+		bad, err = mergeRows[float32](m, p, row, n)
 	}
-	bad, err := m.merge(p, row, n)
 	if err != nil || bad < 0 {
 		return err
 	}
 	return m.notFinite(row+int64(bad)/m.cols, int64(bad)%m.cols)
 }
 
-func (m *merged) merge(p []byte, row, n int64) (bad int, err error) {
-	if m.t.Tensor.DType == formats.F64 {
-		updates := make([]kernel.Update64, 0, len(m.t.parts))
-		for _, part := range m.t.parts {
-			l, r, err := factors[float64](m.cache, part, row, n)
-			if err != nil {
-				return -1, err
-			}
-			updates = append(updates, kernel.Update64{Left: l, Right: r, R: int(part.rank()), Scale: part.scale})
-		}
-		return kernel.Merge64(p, p, int(m.cols), updates), nil
+func mergeRows[T kernel.Number](m *merged, p []byte, row, n int64) (bad int, err error) {
+	if err := m.read(m.base, p, row); err != nil {
+		return 0, err
 	}
-	updates := make([]kernel.Update32, 0, len(m.t.parts))
-	for _, part := range m.t.parts {
-		l, r, err := factors[float32](m.cache, part, row, n)
-		if err != nil {
-			return -1, err
-		}
-		updates = append(updates, kernel.Update32{Left: l, Right: r, R: int(part.rank()), Scale: float32(part.scale)})
+	b := kernel.Block{Src: p, DType: m.base.DType, Cols: int(m.cols)}
+	u, err := updates[T](m, row, n)
+	if err != nil {
+		return 0, err
 	}
-	return kernel.Merge32(p, p, m.t.Tensor.DType, int(m.cols), updates), nil
+	if m.magnitude() == nil {
+		return kernel.Merge(p, b, u, m.roundDelta), nil
+	}
+	factor, err := rowFactors(m, u, row, n)
+	if err != nil {
+		return 0, err
+	}
+	return kernel.MergeMagnitude(p, b, u[0], factor), nil
 }
 
-func factors[T number](c *factorCache, p *part, row, n int64) (l, r []T, err error) {
-	if r, err = right[T](c, p); err != nil {
-		return nil, nil, err
+// rowFactors returns the factor m/n of each row of a block, or of each column.
+func rowFactors[T kernel.Number](m *merged, u []kernel.Update[T], row, n int64) (func(row int, sum []T) (T, []T), error) {
+	if columns, ok := m.columns.([]T); ok {
+		return func(int, []T) (T, []T) { return 0, columns }, nil
 	}
-	l, err = readLeft[T](p, row, n)
-	return l, r, err
+	all, err := right[T](m.cache, m.parts[0].magnitudePart())
+	if err != nil {
+		return nil, err
+	}
+	mag := all[row : row+n]
+	if m.base.Data == m.origin.Data {
+		return func(i int, sum []T) (T, []T) { return mag[i] / kernel.Norm(sum), nil }, nil
+	}
+	b, err := m.block(m.origin, row, n)
+	if err != nil {
+		return nil, err
+	}
+	factors := make([]T, n)
+	kernel.Sums(b, u, func(i int, sum []T) { factors[i] = mag[i] / kernel.Norm(sum) })
+	return func(i int, _ []T) (T, []T) { return factors[i], nil }, nil
+}
+
+// block reads rows of a weight.
+func (m *merged) block(w formats.Tensor, row, n int64) (kernel.Block, error) {
+	p := make([]byte, n*m.cols*m.size)
+	err := m.read(w, p, row)
+	return kernel.Block{Src: p, DType: w.DType, Cols: int(m.cols)}, err
+}
+
+func (m *merged) read(w formats.Tensor, p []byte, row int64) error {
+	err := formats.ReadFullAt(w.Data, p, row*m.cols*m.size)
+	if err == nil {
+		return nil
+	}
+	if _, ok := err.(*formats.Error); ok {
+		return err // of an update below
+	}
+	return &formats.Error{Class: formats.ErrInput, Tensor: w.Name, Detail: "reading the base", Err: err}
+}
+
+// updates reads the factors for some rows.
+func updates[T kernel.Number](m *merged, row, n int64) ([]kernel.Update[T], error) {
+	out := make([]kernel.Update[T], 0, len(m.parts))
+	for _, p := range m.parts {
+		r, err := right[T](m.cache, p)
+		if err != nil {
+			return nil, err
+		}
+		l, err := readLeft[T](p, row, n)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, kernel.Update[T]{Left: l, Right: r, R: int(p.rank()), Scale: T(p.scale)})
+	}
+	return out, nil
 }
 
 // notFinite says whose fault an element is that came out infinite or NaN.
 func (m *merged) notFinite(row, col int64) error {
-	base := m.start
 	var raw [8]byte
 	var w [1]float64
-	if err := formats.ReadFullAt(base.Data, raw[:m.size], (row*m.cols+col)*m.size); err == nil {
-		formats.DecodeFloat64(w[:], raw[:m.size], base.DType)
+	if err := formats.ReadFullAt(m.base.Data, raw[:m.size], (row*m.cols+col)*m.size); err == nil {
+		formats.DecodeFloat64(w[:], raw[:m.size], m.base.DType)
 	}
 	if w[0]-w[0] != 0 {
-		return formats.Rejectf("", base.Name, "the base's weight is %v at row %d, column %d", w[0], row, col)
+		return formats.Rejectf("", m.base.Name, "the base's weight is %v at row %d, column %d", w[0], row, col)
 	}
-	return formats.Unfitf(m.t.parts[0].path, base.Name, "the merged weight is not finite in %s at row %d, column %d", base.DType, row, col)
-}
-
-// cast is a tensor's data in another float type, rounded once.
-type cast struct {
-	src  formats.Tensor
-	to   formats.DType
-	path string
-}
-
-// newCast returns data of value as dtype; value's own where that is its dtype, so that
-// it is copied as it lies.
-func newCast(value formats.Tensor, to formats.DType, path string) io.ReaderAt {
-	if value.DType == to {
-		return value.Data
-	}
-	return &cast{value, to, path}
-}
-
-// Grain implements [formats.Grainer]: an element can be made alone.
-func (c *cast) Grain() (rows, cols int64) { return 1, 1 }
-
-func (c *cast) ReadAt(p []byte, off int64) (int, error) {
-	size := c.to.Bits() / 8
-	total := c.src.Elements() * size
-	if off < 0 || off >= total {
-		return 0, io.EOF
-	}
-	want := len(p)
-	if left := total - off; int64(want) > left {
-		p = p[:left]
-	}
-	first, last := off/size, (off+int64(len(p))-1)/size
-	v := make([]float64, last-first+1)
-	if _, err := decode(v, c.src, first, nil); err != nil {
-		return 0, &formats.Error{Class: formats.ErrInput, File: c.path, Tensor: c.src.Name, Err: err}
-	}
-	raw := make([]byte, int64(len(v))*size)
-	if c.to == formats.F64 {
-		formats.EncodeFloat64(raw, v)
-	} else {
-		// float32 holds F16 and BF16 exactly, and an F64 source rounds to odd on the way so
-		// that it is rounded once in effect.
-		narrow := make([]float32, len(v))
-		for i, x := range v {
-			narrow[i] = kernel.RoundOdd32(x, c.to)
-		}
-		formats.EncodeFloat32(raw, narrow, c.to)
-	}
-	copy(p, raw[off-first*size:])
-	if len(p) < want {
-		return len(p), io.EOF
-	}
-	return len(p), nil
+	return formats.Unfitf(m.parts[0].path, m.base.Name, "the merged weight is not finite in %s at row %d, column %d", m.base.DType, row, col)
 }

@@ -70,7 +70,7 @@ type Result struct {
 func (o *Observer) Results() ([]Result, error) {
 	var out []Result
 	for _, t := range o.p.targets {
-		if len(t.parts) == 0 || t.replaced != nil {
+		if len(t.stages) == 0 || t.replaced != nil {
 			continue // a saved value is copied: nothing of it can be lost
 		}
 		o.mu.Lock()
@@ -78,7 +78,7 @@ func (o *Observer) Results() ([]Result, error) {
 		o.mu.Unlock()
 		r := Result{Target: t}
 		if !changed {
-			zero, err := t.deltaIsZero(o.p.cache)
+			zero, err := t.deltaIsZero()
 			if err != nil {
 				return nil, err
 			}
@@ -97,40 +97,35 @@ func CheckLost(results []Result) error {
 	var problems formats.Problems
 	for _, r := range results {
 		if r.Outcome == Lost {
-			problems.Add(formats.Unfitf(r.parts[0].path, r.Tensor.Name, "the change is not zero, but none of it survives rounding to %s", r.Tensor.DType).
+			problems.Add(formats.Unfitf(r.stages[0][0].path, r.Tensor.Name, "the change is not zero, but none of it survives rounding to %s", r.Tensor.DType).
 				WithHint("--allow-lost accepts that; a base of a wider dtype would keep it"))
 		}
 	}
 	return problems.Err()
 }
 
-// deltaIsZero reports whether every element of ΔW, in float64, is zero.
-func (t *Target) deltaIsZero(cache *factorCache) (bool, error) {
+// deltaIsZero reports whether every element of every low-rank ΔW, in float64, is zero.
+func (t *Target) deltaIsZero() (bool, error) {
 	rows, cols := t.Tensor.Matrix()
-	for row := range rows {
-		sum := make([]float64, cols)
-		for _, p := range t.parts {
-			if p.scale == 0 {
-				continue
-			}
-			r, err := readRightOnce(cache, p, t.Tensor.DType)
-			if err != nil {
-				return false, err
-			}
-			l, err := readLeft[float64](p, row, 1)
-			if err != nil {
-				return false, err
-			}
-			for k, x := range l {
-				if x == 0 {
-					continue
-				}
-				for c := range sum {
-					sum[c] += p.scale * x * r(k*int(cols)+c)
-				}
-			}
+	parts := t.scaledParts()
+	rights := make([][]float64, len(parts))
+	for i, p := range parts {
+		var err error
+		if rights[i], err = readRight[float64](p); err != nil {
+			return false, err
 		}
-		for _, x := range sum {
+	}
+	for row := int64(0); row < rows; row += normRows {
+		n := min(normRows, rows-row)
+		sums := make([]float64, n*cols)
+		for i, p := range parts {
+			l, err := readLeft[float64](p, row, n)
+			if err != nil {
+				return false, err
+			}
+			addProduct(sums, l, rights[i], int(p.rank()), int(cols), p.scale)
+		}
+		for _, x := range sums {
 			if x != 0 {
 				return false, nil
 			}
@@ -139,12 +134,17 @@ func (t *Target) deltaIsZero(cache *factorCache) (bool, error) {
 	return true, nil
 }
 
-// readRightOnce returns access to a right factor in the type that the cache holds it in.
-func readRightOnce(cache *factorCache, p *part, dtype formats.DType) (func(i int) float64, error) {
-	if dtype == formats.F64 {
-		v, err := right[float64](cache, p)
-		return func(i int) float64 { return v[i] }, err
+// addProduct adds scale · left·right to sums, row by row.
+func addProduct(sums, left, right []float64, r, cols int, scale float64) {
+	for i := range len(sums) / cols {
+		row := sums[i*cols : (i+1)*cols]
+		for k, x := range left[i*r : (i+1)*r] {
+			if x == 0 {
+				continue
+			}
+			for c := range row {
+				row[c] += scale * x * right[k*cols+c]
+			}
+		}
 	}
-	v, err := right[float32](cache, p)
-	return func(i int) float64 { return float64(v[i]) }, err
 }

@@ -17,54 +17,77 @@ type Weighted struct {
 	Weight  float64
 }
 
+// Rounding says where results are rounded to the base's dtype.
+type Rounding string
+
+// Roundings.
+const (
+	// RoundOnce adds the deltas of all adapters in order and rounds W + Σ Δ once.
+	RoundOnce Rounding = "once"
+	// RoundPEFT is what PEFT's merge does: adapters one after another, each result
+	// rounded, and for embeddings each Δ rounded first.
+	RoundPEFT Rounding = "peft"
+	// RoundPEFTSafe is what PEFT's safe_merge does: like RoundPEFT, with every Δ rounded
+	// first.
+	RoundPEFTSafe Rounding = "peft-safe"
+)
+
 // Target is one tensor of the base that a plan changes.
 type Target struct {
 	Module string
 	Tensor formats.Tensor // of the base
 	Shard  string         // the file it lies in
-	Kind   string         // "LowRank", "Replace", or "Replace+LowRank" where a saved weight is updated too
+	Kind   string         // of the update: "LowRank", "Magnitude", "Replace", or "Replace+…" where a saved weight is updated too
 	Rank   int64          // of all low-rank updates together
 	Scale  float64        // of the low-rank update; of several, the first's
 
-	parts    []*part
-	replaced io.ReaderAt // the value that takes the place of the base's; nil if none
-	merged   formats.Tensor
+	stages    [][]*part   // updates that are added before one rounding, in order
+	embedding bool        // the module is an embedding
+	replaced  io.ReaderAt // the value that takes the place of the base's; nil if none
+	merged    formats.Tensor
 }
 
-// scaled reports whether any update has a scale other than zero. With none the base's
-// bytes stay as they are, also where adding zero would change the sign of a zero.
-func (t *Target) scaled() bool {
-	return slices.ContainsFunc(t.parts, func(p *part) bool { return p.scale != 0 })
-}
-
-// start returns the weight that low-rank updates are added to.
-func (t *Target) start() formats.Tensor {
-	w := t.Tensor
-	if t.replaced != nil {
-		w.Data = t.replaced
+// scaledParts returns the low-rank updates whose scale is other than zero.
+func (t *Target) scaledParts() []*part {
+	var out []*part
+	for _, stage := range t.stages {
+		for _, p := range stage {
+			if p.scale != 0 {
+				out = append(out, p)
+			}
+		}
 	}
-	return w
+	return out
 }
 
 // Plan is how adapters change a base. It is made by [NewPlan] and holds nothing but
 // headers; it is safe for concurrent use.
 type Plan struct {
-	base    *formats.Checkpoint
-	targets []*Target
-	byName  map[string]*Target
-	cache   *factorCache
+	base     *formats.Checkpoint
+	rounding Rounding
+	targets  []*Target
+	byName   map[string]*Target
+	cache    *factorCache
 }
 
-// NewPlan fits adapters to a base. Every adapter tensor must find its place once,
-// every shape must agree, and every module of the base that an adapter's config
-// targets must have factors. All problems are reported together, as
+// NewPlan fits adapters to a base, to be rounded once. Every adapter tensor must find
+// its place once, every shape must agree, and every module of the base that an
+// adapter's config targets must have factors. All problems are reported together, as
 // [formats.ErrUnfit].
 func NewPlan(base *formats.Checkpoint, adapters ...Weighted) (*Plan, error) {
+	return NewPlanRounding(base, RoundOnce, adapters...)
+}
+
+// NewPlanRounding is [NewPlan] with another rounding.
+func NewPlanRounding(base *formats.Checkpoint, rounding Rounding, adapters ...Weighted) (*Plan, error) {
+	if rounding != RoundOnce && rounding != RoundPEFT && rounding != RoundPEFTSafe {
+		return nil, formats.Usagef("rounding %s is not known (want %q, %q or %q)", formats.Quote(string(rounding)), RoundOnce, RoundPEFT, RoundPEFTSafe)
+	}
 	m, err := NewModel(base)
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{base: base, byName: map[string]*Target{}, cache: newFactorCache()}
+	p := &Plan{base: base, rounding: rounding, byName: map[string]*Target{}, cache: newFactorCache()}
 	var problems formats.Problems
 	for _, w := range adapters {
 		r, err := resolve(m, w.Adapter)
@@ -87,12 +110,29 @@ func NewPlan(base *formats.Checkpoint, adapters ...Weighted) (*Plan, error) {
 	}
 	for _, t := range p.targets {
 		t.Shard = shards[t.Tensor.Name]
-		t.merged = t.start()
-		if t.scaled() {
-			t.merged.Data = newMerged(t, p.cache)
-		}
+		t.merged = p.merge(t)
 	}
 	return p, nil
+}
+
+// merge returns a target's merged weight: each stage of updates on the one before.
+// Stages without a scale other than zero leave the bytes as they are, also where adding
+// zero would change the sign of a zero.
+func (p *Plan) merge(t *Target) formats.Tensor {
+	w := t.Tensor
+	if t.replaced != nil {
+		w.Data = t.replaced
+	}
+	origin := w
+	roundDelta := p.rounding == RoundPEFTSafe || p.rounding == RoundPEFT && t.embedding
+	for _, stage := range t.stages {
+		idle := func(p *part) bool { return p.scale == 0 && p.magnitude == nil }
+		if !slices.ContainsFunc(stage, func(p *part) bool { return !idle(p) }) {
+			continue
+		}
+		w.Data = newMerged(w, origin, stage, roundDelta, p.cache)
+	}
+	return w
 }
 
 // Targets returns what the plan changes, in the order of the adapters.
@@ -116,14 +156,19 @@ func (p *Plan) Merge() *formats.Checkpoint {
 func (p *Plan) add(m *Model, w Weighted, e adapter.Entry, module string) error {
 	switch u := e.Update.(type) {
 	case *adapter.LowRank:
-		return p.addLowRank(m, w, e, u, module)
+		return p.addLowRank(m, w, e, u, nil, module)
+	case *adapter.Magnitude:
+		if err := u.Check(); err != nil {
+			return formats.Unfitf(w.Adapter.Path, firstKey(e), "%v", err)
+		}
+		return p.addLowRank(m, w, e, u.Inner, &u.Vector, module)
 	case *adapter.Replace:
 		return p.addReplace(m, w, e, u, module)
 	}
 	return formats.Unfitf(w.Adapter.Path, "", "module %s: merging an update of kind %s is not supported", formats.Quote(e.Module), e.Update.Kind())
 }
 
-func (p *Plan) addLowRank(m *Model, w Weighted, e adapter.Entry, u *adapter.LowRank, module string) error {
+func (p *Plan) addLowRank(m *Model, w Weighted, e adapter.Entry, u *adapter.LowRank, magnitude *formats.Tensor, module string) error {
 	unfit := func(format string, args ...any) *formats.Error {
 		return formats.Unfitf(w.Adapter.Path, firstKey(e), format, args...)
 	}
@@ -146,17 +191,42 @@ func (p *Plan) addLowRank(m *Model, w Weighted, e adapter.Entry, u *adapter.LowR
 		return err
 	}
 	t := p.target(site.Weight, module)
-	scale := u.Scale * w.Weight
-	if len(t.parts) == 0 {
-		t.Scale = scale
+	t.embedding = site.Kind == Embedding
+	added := &part{path: w.Adapter.Path, a: u.A, b: u.B, scale: u.Scale * w.Weight, inOut: inOut, magnitude: magnitude}
+	if magnitude != nil && w.Weight != 1 {
+		return unfit("an update with a magnitude cannot be weighted (got weight %v, want 1)", w.Weight)
 	}
-	t.Kind = u.Kind()
-	if t.replaced != nil {
-		t.Kind = "Replace+LowRank"
+	if err := p.addPart(t, added); err != nil {
+		return unfit("%v", err).WithHint("--rounding peft merges adapters one after another")
+	}
+	if t.Rank == 0 {
+		t.Scale = added.scale
 	}
 	t.Rank += u.Rank()
-	t.parts = append(t.parts, &part{path: w.Adapter.Path, a: u.A, b: u.B, scale: scale, inOut: inOut})
+	t.setKind(e.Update.Kind())
 	return nil
+}
+
+// addPart puts an update into a stage: with RoundOnce into the one that all share,
+// which works for sums but not for magnitudes.
+func (p *Plan) addPart(t *Target, added *part) error {
+	if p.rounding != RoundOnce || len(t.stages) == 0 {
+		t.stages = append(t.stages, []*part{added})
+		return nil
+	}
+	if added.magnitude != nil || t.stages[0][0].magnitude != nil {
+		return fmt.Errorf("an update with a magnitude (DoRA) cannot be summed with another of %s", formats.Quote(t.Tensor.Name))
+	}
+	t.stages[0] = append(t.stages[0], added)
+	return nil
+}
+
+// setKind names what is done to the target.
+func (t *Target) setKind(kind string) {
+	if t.replaced != nil && kind != "Replace" {
+		kind = "Replace+" + kind
+	}
+	t.Kind = kind
 }
 
 // orientation reports whether the base stores the weight as (in, out), and fails
@@ -227,9 +297,10 @@ func (p *Plan) addReplace(m *Model, w Weighted, e adapter.Entry, u *adapter.Repl
 		return unfit("a second value for %s, which another saved module replaces", formats.Quote(t.Name))
 	}
 	target.replaced = newCast(u.Value, t.DType, w.Adapter.Path)
-	target.Kind = u.Kind()
-	if len(target.parts) > 0 {
-		target.Kind = "Replace+LowRank"
+	if target.Kind == "" {
+		target.Kind = u.Kind()
+	} else {
+		target.setKind(target.Kind)
 	}
 	return nil
 }

@@ -118,6 +118,45 @@ func (u *LowRank) Check() error {
 	return nil
 }
 
+// Magnitude is a low-rank update whose result is scaled to given norms, one for each
+// output of the layer: W' = m/‖W + ΔW‖ · (W + ΔW) (Liu et al., DoRA, 2024).
+type Magnitude struct {
+	Inner  *LowRank
+	Vector formats.Tensor // m: (out), or (1, out, 1…) for a convolution
+}
+
+// Kind returns "Magnitude".
+func (u *Magnitude) Kind() string { return "Magnitude" }
+
+// Shape returns (out, in, kernel…).
+func (u *Magnitude) Shape() []int64 { return u.Inner.Shape() }
+
+// RankBound returns the smaller side of the layer: scaling rows has full rank.
+func (u *Magnitude) RankBound() int64 {
+	out, _ := u.Inner.B.Matrix()
+	_, in := u.Inner.A.Matrix()
+	return min(out, in)
+}
+
+// Additive returns false: the scaling depends on W.
+func (u *Magnitude) Additive() bool { return false }
+
+// Tensors returns A, B and the magnitude.
+func (u *Magnitude) Tensors() []formats.Tensor {
+	return []formats.Tensor{u.Inner.A, u.Inner.B, u.Vector}
+}
+
+// Check reports whether factors and magnitude fit together.
+func (u *Magnitude) Check() error {
+	if err := u.Inner.Check(); err != nil {
+		return err
+	}
+	if out := u.Inner.B.Shape[0]; u.Vector.Elements() != out {
+		return fmt.Errorf("magnitude and B disagree on the outputs (magnitude is %v, B is %v)", u.Vector.Shape, u.Inner.B.Shape)
+	}
+	return nil
+}
+
 // Replace gives a parameter a new value, as PEFT's modules_to_save does.
 type Replace struct {
 	Param string // the parameter's name in the module, such as "weight"

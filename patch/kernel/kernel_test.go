@@ -77,7 +77,7 @@ func TestMerge(t *testing.T) {
 		return out
 	}
 	base := values(rows * cols)
-	ups := []Update32{
+	ups := []Update[float32]{
 		{Left: values(rows * r1), Right: values(r1 * cols), R: r1, Scale: 0.3},
 		{Left: values(rows * r2), Right: values(r2 * cols), R: r2, Scale: -1.7},
 	}
@@ -108,7 +108,7 @@ func TestMerge(t *testing.T) {
 		formats.EncodeFloat32(want, w, dtype)
 		withEngines(t, func(t *testing.T) {
 			got := make([]byte, len(src))
-			if bad := Merge32(got, src, dtype, cols, ups); bad >= 0 {
+			if bad := Merge(got, Block{src, dtype, cols}, ups, false); bad >= 0 {
 				t.Fatalf("%s: element %d is not finite", dtype, bad)
 			}
 			if string(got) != string(want) {
@@ -131,18 +131,18 @@ func withEngines(t *testing.T, f func(t *testing.T)) {
 func TestMergeReportsNotFinite(t *testing.T) { withEngines(t, testNotFinite) }
 
 func testNotFinite(t *testing.T) {
-	one := []Update32{{Left: []float32{1, 1}, Right: []float32{1, 60000, 1}, R: 1, Scale: 1}}
+	one := []Update[float32]{{Left: []float32{1, 1}, Right: []float32{1, 60000, 1}, R: 1, Scale: 1}}
 	src := make([]byte, 12)
 	formats.EncodeFloat32(src, []float32{0, 0, 0, 0, 60000, 0}, formats.F16)
-	if got := Merge32(make([]byte, 12), src, formats.F16, 3, one); got != 4 {
+	if got := Merge(make([]byte, 12), Block{src, formats.F16, 3}, one, false); got != 4 {
 		t.Errorf("overflow of F16: got element %d, want 4", got)
 	}
 	one[0].Right[2] = float32(math.NaN())
 	src = make([]byte, 24)
-	if got := Merge32(make([]byte, 24), src, formats.F32, 3, one); got != 2 {
+	if got := Merge(make([]byte, 24), Block{src, formats.F32, 3}, one, false); got != 2 {
 		t.Errorf("NaN in a factor: got element %d, want 2", got)
 	}
-	if got := Merge64(make([]byte, 16), make([]byte, 16), 2, []Update64{{Left: []float64{1}, Right: []float64{0, math.Inf(1)}, R: 1, Scale: 1}}); got != 1 {
+	if got := Merge(make([]byte, 16), Block{make([]byte, 16), formats.F64, 2}, []Update[float64]{{Left: []float64{1}, Right: []float64{0, math.Inf(1)}, R: 1, Scale: 1}}, false); got != 1 {
 		t.Errorf("infinity in float64: got element %d, want 1", got)
 	}
 }
@@ -169,8 +169,8 @@ func TestEnginesAgree(t *testing.T) {
 						if rows*cols*r > 1_000_000 {
 							continue
 						}
-						u32 := []Update32{{make([]float32, rows*r), make([]float32, r*cols), r, float32(draw())}, {make([]float32, rows), make([]float32, cols), 1, -0.5}}
-						u64 := []Update64{{make([]float64, rows*r), make([]float64, r*cols), r, draw()}, {make([]float64, rows), make([]float64, cols), 1, -0.5}}
+						u32 := []Update[float32]{{make([]float32, rows*r), make([]float32, r*cols), r, float32(draw())}, {make([]float32, rows), make([]float32, cols), 1, -0.5}}
+						u64 := []Update[float64]{{make([]float64, rows*r), make([]float64, r*cols), r, draw()}, {make([]float64, rows), make([]float64, cols), 1, -0.5}}
 						for j := range u32 {
 							for i := range u32[j].Left {
 								u64[j].Left[i] = draw()
@@ -199,9 +199,9 @@ func TestEnginesAgree(t *testing.T) {
 								copy(dst, src)
 								var bad int
 								if dtype == formats.F64 {
-									bad = Merge64(dst, dst, cols, u64)
+									bad = Merge(dst, Block{dst, dtype, cols}, u64, false)
 								} else {
-									bad = Merge32(dst, dst, dtype, cols, u32)
+									bad = Merge(dst, Block{dst, dtype, cols}, u32, false)
 								}
 								for _, x := range out[len(src):] {
 									if x != 0xa5 {
@@ -230,7 +230,7 @@ func TestMerge64(t *testing.T) {
 	src := make([]byte, 16)
 	formats.EncodeFloat64(src, []float64{1, 2})
 	got := make([]byte, 16)
-	Merge64(got, src, 2, []Update64{{Left: []float64{0.1, 0.2}, Right: []float64{3, 5, 7, 11}, R: 2, Scale: 0.7}})
+	Merge(got, Block{src, formats.F64, 2}, []Update[float64]{{Left: []float64{0.1, 0.2}, Right: []float64{3, 5, 7, 11}, R: 2, Scale: 0.7}}, false)
 	want := make([]float64, 2)
 	for i, w := range []float64{1, 2} {
 		acc := math.FMA(0.2, []float64{7, 11}[i], math.FMA(0.1, []float64{3, 5}[i], 0))
@@ -243,9 +243,9 @@ func TestMerge64(t *testing.T) {
 	}
 }
 
-// BenchmarkMerge32 reports base bytes a second; at rank r each BF16 element costs r
+// BenchmarkMerge reports base bytes a second; at rank r each BF16 element costs r
 // multiply-adds. The copy is what the same bytes take without arithmetic.
-func BenchmarkMerge32(b *testing.B) {
+func BenchmarkMerge(b *testing.B) {
 	const rows, cols = 256, 4096
 	src := make([]byte, rows*cols*2)
 	dst := make([]byte, len(src))
@@ -258,7 +258,7 @@ func BenchmarkMerge32(b *testing.B) {
 	defer func(e engine) { active = e }(active)
 	for _, e := range engines() {
 		for _, r := range []int{16, 64} {
-			u := Update32{Left: make([]float32, rows*r), Right: make([]float32, r*cols), R: r, Scale: 2}
+			u := Update[float32]{Left: make([]float32, rows*r), Right: make([]float32, r*cols), R: r, Scale: 2}
 			for i := range u.Left {
 				u.Left[i] = float32(i%7) - 3.3
 			}
@@ -269,7 +269,7 @@ func BenchmarkMerge32(b *testing.B) {
 				active = e
 				b.SetBytes(int64(len(src)))
 				for b.Loop() {
-					Merge32(dst, src, formats.BF16, cols, []Update32{u})
+					Merge(dst, Block{src, formats.BF16, cols}, []Update[float32]{u}, false)
 				}
 				b.ReportMetric(float64(2*r*rows*cols)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 			})

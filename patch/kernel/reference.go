@@ -6,86 +6,75 @@ import (
 	"github.com/seed-b982eded/graft/formats"
 )
 
+// product sets sum[i·sumStride+c], or adds to it, the scaled product of row i of left (r
+// numbers) and column c of right (r rows, stride apart), for rows × cols elements.
+type product[T Number] = func(sum, left, right []T, sumStride, stride, rows, cols, r int, scale T, add bool)
+
+// finish adds sum to the elements in src and encodes them into dst, and reports
+// whether one of them is not finite.
+type finish[T Number] = func(dst, src []byte, sum []T, dtype formats.DType) (bad bool)
+
 // engine is an implementation of the arithmetic. All give the same bits.
 type engine struct {
-	name string
-	// product32 sets sum[i·sumStride+c], or adds to it, the scaled product of row i of left
-	// (r numbers) and column c of right (r rows, stride apart), for rows × cols elements.
-	product32 func(sum, left, right []float32, sumStride, stride, rows, cols, r int, scale float32, add bool)
-	product64 func(sum, left, right []float64, sumStride, stride, rows, cols, r int, scale float64, add bool)
-	// finish32 adds sum to the elements in src and encodes them into dst, and reports
-	// whether one of them is not finite.
-	finish32 func(dst, src []byte, sum []float32, dtype formats.DType) (bad bool)
-	finish64 func(dst, src []byte, sum []float64) (bad bool)
+	name      string
+	product32 product[float32]
+	product64 product[float64]
+	finish32  finish[float32]
+	finish64  finish[float64]
 }
 
 // reference is the arithmetic in Go, which the others are measured by.
-var reference = engine{"go", product32, product64, finish32, finish64}
+var reference = engine{"go", multiply(axpy), multiply(axpy64), add[float32], add[float64]}
 
 // active is the fastest engine that the processor has.
 var active = engines()[0]
 
-func product32(sum, left, right []float32, sumStride, stride, rows, cols, r int, scale float32, add bool) {
-	var acc [maxTile]float32
-	for i := range rows {
-		a := acc[:cols]
-		clear(a)
-		for k, x := range left[i*r : (i+1)*r] {
-			axpy(a, x, right[k*stride:])
-		}
-		out := sum[i*sumStride:]
-		for c, x := range a {
-			if d := float32(x * scale); add {
-				out[c] += d
-			} else {
-				out[c] = d
+// ops returns the active engine's functions for a type.
+func ops[T Number]() (product[T], finish[T]) {
+	if p, ok := any(active.product32).(product[T]); ok {
+		return p, any(active.finish32).(finish[T])
+	}
+	return any(active.product64).(product[T]), any(active.finish64).(finish[T])
+}
+
+// multiply makes a product of axpy, which sets acc[i] = fma(x, v[i], acc[i]).
+func multiply[T Number](axpy func(acc []T, x T, v []T)) product[T] {
+	return func(sum, left, right []T, sumStride, stride, rows, cols, r int, scale T, add bool) {
+		var acc [maxTile]T
+		for i := range rows {
+			a := acc[:cols]
+			clear(a)
+			for k, x := range left[i*r : (i+1)*r] {
+				axpy(a, x, right[k*stride:])
+			}
+			out := sum[i*sumStride:]
+			for c, x := range a {
+				if d := T(x * scale); add {
+					out[c] += d
+				} else {
+					out[c] = d
+				}
 			}
 		}
 	}
 }
 
-func product64(sum, left, right []float64, sumStride, stride, rows, cols, r int, scale float64, add bool) {
-	var acc [maxTile]float64
-	for i := range rows {
-		a := acc[:cols]
-		clear(a)
-		for k, x := range left[i*r : (i+1)*r] {
-			v := right[k*stride:]
-			for c, y := range a {
-				a[c] = math.FMA(x, v[c], y)
-			}
-		}
-		out := sum[i*sumStride:]
-		for c, x := range a {
-			if d := float64(x * scale); add {
-				out[c] += d
-			} else {
-				out[c] = d
-			}
-		}
-	}
-}
-
-func finish32(dst, src []byte, sum []float32, dtype formats.DType) (bad bool) {
-	var w [maxTile]float32
+func add[T Number](dst, src []byte, sum []T, dtype formats.DType) (bad bool) {
+	var w [maxTile]T
 	v := w[:len(sum)]
-	formats.DecodeFloat32(v, src, dtype)
+	decode(v, src, dtype)
 	for i, d := range sum {
 		v[i] += d
 	}
-	formats.EncodeFloat32(dst, v, dtype)
+	encode(dst, v, dtype)
 	return notFinite(dst, dtype) >= 0
 }
 
-func finish64(dst, src []byte, sum []float64) (bad bool) {
-	var w [maxTile]float64
-	v := w[:len(sum)]
-	formats.DecodeFloat64(v, src, formats.F64)
-	for i, d := range sum {
-		v[i] += d
+func axpy64(acc []float64, x float64, v []float64) {
+	v = v[:len(acc)]
+	for i, a := range acc {
+		acc[i] = math.FMA(x, v[i], a)
 	}
-	formats.EncodeFloat64(dst, v)
-	return notFinite(dst, formats.F64) >= 0
 }
 
 // axpy sets acc[i] = fma(x, v[i], acc[i]), correctly rounded to float32.

@@ -21,20 +21,17 @@ func engines() []engine {
 }
 
 var (
-	avx2 = engine{"avx2", byRows(product32, product32x4_AVX2, product32x1_AVX2, 16),
-		byRows(product64, product64x4_AVX2, product64x1_AVX2, 8), finish32AVX2, finish64AVX2}
-	avx512 = engine{"avx512", byRows(product32, product32x4_AVX512, product32x1_AVX512, 32),
-		byRows(product64, product64x4_AVX512, product64x1_AVX512, 16), finish32AVX2, finish64AVX2}
+	avx2 = engine{"avx2", byRows(reference.product32, product32x4_AVX2, product32x1_AVX2, 16),
+		byRows(reference.product64, product64x4_AVX2, product64x1_AVX2, 8), finish32AVX2, finish64AVX2}
+	avx512 = engine{"avx512", byRows(reference.product32, product32x4_AVX512, product32x1_AVX512, 32),
+		byRows(reference.product64, product64x4_AVX512, product64x1_AVX512, 16), finish32AVX2, finish64AVX2}
 )
 
-type (
-	product[T float32 | float64]    = func(sum, left, right []T, sumStride, stride, rows, cols, r int, scale T, add bool)
-	rowProduct[T float32 | float64] = func(sum, left, right *T, sumStride, stride, cols, r int, scale T, add bool)
-)
+type rowProduct[T Number] = func(sum, left, right *T, sumStride, stride, cols, r int, scale T, add bool)
 
 // byRows makes a product of any size from ones of four rows and of one row, whose
 // columns are a multiple of step; columns that are left over go to the Go loop.
-func byRows[T float32 | float64](rest product[T], four, one rowProduct[T], step int) product[T] {
+func byRows[T Number](rest product[T], four, one rowProduct[T], step int) product[T] {
 	return func(sum, left, right []T, sumStride, stride, rows, cols, r int, scale T, add bool) {
 		whole := cols / step * step
 		if whole < cols {
@@ -68,14 +65,14 @@ func finish32AVX2(dst, src []byte, sum []float32, dtype formats.DType) (bad bool
 		}
 	}
 	at := whole * int(dtype.Bits()/8)
-	return finish32(dst[at:], src[at:], sum[whole:], dtype) || flags != 0
+	return add(dst[at:], src[at:], sum[whole:], dtype) || flags != 0
 }
 
-func finish64AVX2(dst, src []byte, sum []float64) (bad bool) {
+func finish64AVX2(dst, src []byte, sum []float64, dtype formats.DType) (bad bool) {
 	var flags uint32
 	whole := len(sum) &^ 3
 	if whole > 0 {
 		flags = finishF64_AVX2(&dst[0], &src[0], &sum[0], whole)
 	}
-	return finish64(dst[8*whole:], src[8*whole:], sum[whole:]) || flags != 0
+	return add(dst[8*whole:], src[8*whole:], sum[whole:], dtype) || flags != 0
 }
