@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/patch/kernel"
 )
 
 // Outcome says what merging did to a target.
@@ -24,16 +25,21 @@ func (o Outcome) String() string {
 // Observer watches one execution of a plan and accounts for every target. It is safe
 // for concurrent use.
 type Observer struct {
-	p       *Plan
-	mu      sync.Mutex
-	changed map[string]bool // by tensor
+	p        *Plan
+	detailed bool
+	mu       sync.Mutex
+	changed  map[string]bool        // by tensor
+	stats    map[string]*Statistics // by tensor; detailed only
 }
 
-// Observer returns a fresh observer for one execution of the plan.
-func (p *Plan) Observer() *Observer { return &Observer{p: p, changed: map[string]bool{}} }
+// Observer returns a fresh observer for one execution of the plan. A detailed one takes
+// [Statistics], for which it makes every delta a second time.
+func (p *Plan) Observer(detailed bool) *Observer {
+	return &Observer{p: p, detailed: detailed, changed: map[string]bool{}, stats: map[string]*Statistics{}}
+}
 
 // Observe compares a block of a merged tensor with the base, until one has shown a
-// difference. Whoever executes the plan hands it every block made;
+// difference. Whoever executes the plan hands it every block made, in whole rows;
 // safetensors.WriteOptions.Observe is for that.
 func (o *Observer) Observe(t formats.Tensor, off int64, block []byte) error {
 	target, ok := o.p.byName[t.Name]
@@ -43,25 +49,65 @@ func (o *Observer) Observe(t formats.Tensor, off int64, block []byte) error {
 	o.mu.Lock()
 	known := o.changed[t.Name]
 	o.mu.Unlock()
-	if known {
+	if known && !o.detailed {
 		return nil
 	}
 	old := make([]byte, len(block))
 	if err := formats.ReadFullAt(target.Tensor.Data, old, off); err != nil {
 		return &formats.Error{Class: formats.ErrInput, Tensor: t.Name, Detail: "reading the base", Err: err}
 	}
-	if !bytes.Equal(block, old) {
-		o.mu.Lock()
-		o.changed[t.Name] = true
-		o.mu.Unlock()
+	changed := differInValue(block, old, t.DType)
+	var s Statistics
+	if o.detailed {
+		var err error
+		if s, err = target.measure(o.p.cache, off, block, old); err != nil {
+			return err
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.changed[t.Name] = o.changed[t.Name] || changed
+	if o.detailed {
+		if o.stats[t.Name] == nil {
+			o.stats[t.Name] = &Statistics{}
+		}
+		o.stats[t.Name].add(s)
 	}
 	return nil
+}
+
+// differInValue reports whether any element differs. Zeros are equal whatever their
+// sign: adding a zero to −0 makes it +0, and that is no change worth the name.
+func differInValue(x, y []byte, dtype formats.DType) bool {
+	if bytes.Equal(x, y) {
+		return false
+	}
+	size := int(dtype.Bits() / 8)
+	for i := 0; i+size <= len(x); i += size {
+		a, b := x[i:i+size], y[i:i+size]
+		if !bytes.Equal(a, b) && !(isZero(a) && isZero(b)) {
+			return true
+		}
+	}
+	return false
+}
+
+// isZero reports whether an encoded float is zero of either sign.
+func isZero(p []byte) bool {
+	last := len(p) - 1
+	for _, x := range p[:last] {
+		if x != 0 {
+			return false
+		}
+	}
+	return p[last]&0x7f == 0
 }
 
 // Result is what became of one target.
 type Result struct {
 	*Target
-	Outcome Outcome
+	Outcome    Outcome
+	Statistics *Statistics // of a detailed observer
 }
 
 // Results returns what became of each low-rank target after all blocks were observed,
@@ -76,7 +122,10 @@ func (o *Observer) Results() ([]Result, error) {
 		o.mu.Lock()
 		changed := o.changed[t.Tensor.Name]
 		o.mu.Unlock()
-		r := Result{Target: t}
+		r := Result{Target: t, Statistics: o.stats[t.Tensor.Name]}
+		if r.Statistics != nil {
+			r.Statistics.finish()
+		}
 		if !changed {
 			zero, err := t.deltaIsZero()
 			if err != nil {
@@ -123,7 +172,7 @@ func (t *Target) deltaIsZero() (bool, error) {
 			if err != nil {
 				return false, err
 			}
-			addProduct(sums, l, rights[i], int(p.rank()), int(cols), p.scale)
+			kernel.AddProduct(sums, l, rights[i], int(p.rank()), int(cols), p.scale)
 		}
 		for _, x := range sums {
 			if x != 0 {
@@ -132,19 +181,4 @@ func (t *Target) deltaIsZero() (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-// addProduct adds scale · left·right to sums, row by row.
-func addProduct(sums, left, right []float64, r, cols int, scale float64) {
-	for i := range len(sums) / cols {
-		row := sums[i*cols : (i+1)*cols]
-		for k, x := range left[i*r : (i+1)*r] {
-			if x == 0 {
-				continue
-			}
-			for c := range row {
-				row[c] += scale * x * right[k*cols+c]
-			}
-		}
-	}
 }

@@ -395,7 +395,7 @@ func TestOutcomes(t *testing.T) {
 
 func checkOutcome(t *testing.T, p *patch.Plan, base formats.Tensor, outcome patch.Outcome, same bool) {
 	t.Helper()
-	o := p.Observer()
+	o := p.Observer(false)
 	m, _ := p.Merge().Tensor(base.Name)
 	got, err := m.ReadAll()
 	if err != nil {

@@ -40,6 +40,7 @@ func Select(m *Model, sel adapter.Selection) ([]Site, error) {
 		}
 		out = append(out, s)
 	}
+	problems.Add(checkContainers(m, sel, matcher))
 	for _, name := range sel.TargetModules {
 		if !slices.ContainsFunc(m.Sites, func(s Site) bool { return s.Module == name || strings.HasSuffix(s.Module, "."+name) }) {
 			problems.Add(noModule(m, name))
@@ -53,6 +54,32 @@ func Select(m *Model, sel adapter.Selection) ([]Site, error) {
 	}
 	return out, nil
 }
+
+// checkContainers refuses a selection that also hits a module that only holds others,
+// such as "self_attn": PEFT cannot adapt one and fails on it.
+func checkContainers(m *Model, sel adapter.Selection, matcher *adapter.Matcher) error {
+	if sel.AllLinear {
+		return nil
+	}
+	seen := map[string]bool{}
+	for _, s := range m.Sites {
+		for path := parent(s.Module); path != "" && !seen[path]; path = parent(path) {
+			seen[path] = true
+			hit, err := matcher.Match(path)
+			if err != nil {
+				return formats.Usagef("matching module %s: %v", formats.Quote(path), err)
+			}
+			if hit {
+				return formats.Unfitf("", "", "the selection also targets %s, which is no layer but holds some", formats.Quote(path)).
+					WithHint("end names and expressions with the layer's own name, such as q_proj")
+			}
+		}
+	}
+	return nil
+}
+
+// parent returns the path of the module that holds another; "" at the top.
+func parent(path string) string { return path[:max(0, strings.LastIndexByte(path, '.'))] }
 
 // isClassifier reports whether a site is the head of a sequence classifier, which
 // PEFT's all-linear leaves out.
@@ -108,7 +135,7 @@ func ShortNames(m *Model, sites []Site) []string {
 	}
 	var others []string // all other paths, of inner modules too
 	for _, s := range m.Sites {
-		for path := s.Module; path != ""; path = path[:max(0, strings.LastIndexByte(path, '.'))] {
+		for path := s.Module; path != ""; path = parent(path) {
 			if !chosen[path] {
 				others = append(others, path)
 			}

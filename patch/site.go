@@ -79,6 +79,9 @@ func NewModel(c *formats.Checkpoint) (*Model, error) {
 			s.Kind = Conv
 		}
 		s.Head = hf.IsOutputHead(s.Module)
+		if old, ok := m.byName[s.Module]; ok {
+			return nil, formats.Rejectf(c.Path(), t.Name, "it is the weight of module %s, and so is %s", formats.Quote(s.Module), formats.Quote(m.Sites[old].Weight.Name))
+		}
 		m.byName[s.Module] = len(m.Sites)
 		m.Sites = append(m.Sites, s)
 	}

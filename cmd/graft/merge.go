@@ -84,7 +84,7 @@ func mergeAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	observer := plan.Observer()
+	observer := plan.Observer(false)
 	opts := hf.WriteOptions{
 		WriteOptions: safetensors.WriteOptions{Observe: observer.Observe},
 		Force:        c.Bool("force"), NoSync: c.Bool("no-fsync"), Inputs: in.paths(),

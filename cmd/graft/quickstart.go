@@ -93,9 +93,12 @@ func quickstartAction(c *cli.Context) error {
 		return err
 	}
 	co := newConsole(c)
-	out := c.String("out")
-	if out == "" {
-		out = freshName("graft-quickstart")
+	out := freshName("graft-quickstart")
+	if c.IsSet("out") {
+		out = outPath(c)
+	}
+	if err := co.checkReport(out); err != nil {
+		return err
 	}
 	var rep *quickstartReport
 	err := publishDir(out, c.Bool("force"), func(dir string) (err error) {
@@ -261,6 +264,10 @@ func (q *quickstart) train(ctx context.Context) error {
 	opts.Eval, opts.EvalSteps = q.held, 20
 	job := &trainJob{model: m, source: source, opts: opts, out: q.path("adapter"), co: q.co}
 	res, err := job.run(ctx)
+	var stopped *interruption
+	if errors.As(err, &stopped) {
+		return context.Cause(ctx) // the checkpoint goes with the staging
+	}
 	if err != nil {
 		return err
 	}
@@ -325,7 +332,7 @@ func (q *quickstart) merge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	observer := plan.Observer()
+	observer := plan.Observer(false)
 	opts := hf.WriteOptions{
 		WriteOptions: safetensors.WriteOptions{Observe: observer.Observe},
 		Check: func() error {

@@ -18,6 +18,7 @@ type confined struct {
 	root  *os.Root
 	blobs *os.Root // nil unless path is a snapshot
 	real  string   // of blobs
+	at    string   // path, absolute and without links
 }
 
 func openConfined(path string) (*confined, error) {
@@ -27,10 +28,13 @@ func openConfined(path string) (*confined, error) {
 	}
 	c := &confined{path: path, root: root}
 	abs, err := filepath.Abs(path)
-	if err != nil || filepath.Base(filepath.Dir(abs)) != "snapshots" {
+	if err == nil {
+		c.at, err = filepath.EvalSymlinks(abs)
+	}
+	if err != nil || filepath.Base(filepath.Dir(c.at)) != "snapshots" {
 		return c, nil
 	}
-	blobs, err := filepath.EvalSymlinks(filepath.Join(filepath.Dir(filepath.Dir(abs)), "blobs"))
+	blobs, err := filepath.EvalSymlinks(filepath.Join(filepath.Dir(filepath.Dir(c.at)), "blobs"))
 	if err != nil {
 		return c, nil
 	}
@@ -72,7 +76,7 @@ func (c *confined) find(name string) (*os.Root, string, fs.FileInfo, error) {
 	}
 	link, linkErr := c.root.Lstat(name)
 	if linkErr == nil && link.Mode()&fs.ModeSymlink != 0 {
-		target, err := filepath.EvalSymlinks(full)
+		target, err := filepath.EvalSymlinks(filepath.Join(c.at, name))
 		if err != nil {
 			return nil, "", nil, formats.Rejectf(full, "", "a link that leads nowhere")
 		}

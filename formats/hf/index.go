@@ -3,6 +3,7 @@ package hf
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -126,8 +127,11 @@ func (x *index) totalSize() (int64, bool) {
 	if !ok {
 		return 0, false
 	}
-	i, err := n.Int()
-	return i, err == nil
+	if i, err := n.Int(); err == nil {
+		return i, true
+	}
+	f, err := n.Float()
+	return int64(f), err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53
 }
 
 func indexError(dir string, names []string) error {

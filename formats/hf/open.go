@@ -38,6 +38,9 @@ func Open(dir string) (*formats.Checkpoint, error) {
 	return ckpt, nil
 }
 
+// maxRevisionBytes bounds refs/main, which holds a commit's name of 40 letters.
+const maxRevisionBytes = 256
+
 // snapshot returns the snapshot to open where dir is a cache folder, else dir.
 func snapshot(dir string) (string, error) {
 	snapshots := filepath.Join(dir, "snapshots")
@@ -47,10 +50,13 @@ func snapshot(dir string) (string, error) {
 	if info, err := os.Stat(filepath.Join(dir, "blobs")); err != nil || !info.IsDir() {
 		return dir, nil
 	}
-	if rev, err := os.ReadFile(filepath.Join(dir, "refs", "main")); err == nil {
+	refs := filepath.Join(dir, "refs", "main")
+	if f, err := safetensors.OpenRegular(refs); err == nil {
+		rev, err := readLimited(f, maxRevisionBytes)
+		f.Close()
 		name := strings.TrimSpace(string(rev))
-		if checkShardName(name) != nil {
-			return "", formats.Rejectf(filepath.Join(dir, "refs", "main"), "", "revision %s is not a plain name", formats.Quote(name))
+		if err != nil || checkShardName(name) != nil {
+			return "", formats.Rejectf(refs, "", "revision %s is not a plain name", formats.Quote(name))
 		}
 		return filepath.Join(snapshots, name), nil
 	}
@@ -117,7 +123,7 @@ func (o *opener) open(dir string) (*formats.Checkpoint, error) {
 			return nil, err
 		}
 	}
-	side, err := o.sideFiles(listing)
+	side, err := o.sideFiles(listing, names)
 	if err != nil {
 		return nil, err
 	}
@@ -233,7 +239,7 @@ func (l *listing) walk(c *confined, dir string, depth int) error {
 	for _, e := range entries {
 		name := path.Join(dir, e.Name())
 		switch {
-		case strings.HasPrefix(e.Name(), "."):
+		case isHidden(name):
 			if !e.IsDir() {
 				l.leftOut = append(l.leftOut, name)
 			}
@@ -274,16 +280,26 @@ func (l *listing) folder(c *confined, name string, depth int) error {
 		return err
 	}
 	if modulePattern.MatchString(name) {
-		l.side = append(append(l.side, inner.side...), inner.leftOut...)
+		for _, n := range inner.leftOut {
+			if isHidden(n) || strings.HasSuffix(n, "/") {
+				l.leftOut = append(l.leftOut, n)
+			} else {
+				l.side = append(l.side, n)
+			}
+		}
+		l.side = append(l.side, inner.side...)
 		return nil
 	}
-	if len(inner.leftOut) > 0 {
+	if slices.ContainsFunc(inner.leftOut, func(n string) bool { return !isHidden(n) }) {
 		l.leftOut = append(l.leftOut, name+"/")
 		return nil
 	}
 	l.side = append(l.side, inner.side...)
+	l.leftOut = append(l.leftOut, inner.leftOut...)
 	return nil
 }
+
+func isHidden(name string) bool { return strings.HasPrefix(path.Base(name), ".") }
 
 // otherWeights are endings of files that hold weights in forms that are not carried,
 // because after a change of the model they would be wrong.
@@ -298,9 +314,10 @@ func isOtherWeights(name string) bool {
 		slices.ContainsFunc(otherWeights, func(ext string) bool { return strings.HasSuffix(base, ext) })
 }
 
-func (o *opener) sideFiles(l *listing) ([]formats.SideFile, error) {
+func (o *opener) sideFiles(l *listing, shards []string) ([]formats.SideFile, error) {
 	var side []formats.SideFile
 	names := append(slices.Clone(l.side), l.indexes...)
+	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(shards, name) })
 	slices.Sort(names)
 	if len(names) > formats.MaxSideFiles {
 		return nil, formats.Rejectf(o.c.path, "", "too many files beside the weights (got %d, want at most %d)", len(names), formats.MaxSideFiles)

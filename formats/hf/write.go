@@ -122,17 +122,34 @@ func writeSide(path string, f formats.SideFile) error {
 	if err != nil {
 		return formats.Outputf(path, cause(err), "")
 	}
-	n, err := io.Copy(dst, io.NewSectionReader(f.Data, 0, f.Size))
+	src := &source{r: io.NewSectionReader(f.Data, 0, f.Size)}
+	n, err := io.Copy(dst, src)
 	if err2 := dst.Close(); err == nil {
 		err = err2
 	}
-	if err != nil {
+	switch {
+	case src.err != nil:
+		return &formats.Error{Class: formats.ErrInput, File: f.Name, Err: cause(src.err)}
+	case err != nil:
 		return formats.Outputf(path, cause(err), "")
-	}
-	if n != f.Size {
+	case n != f.Size:
 		return formats.Rejectf(f.Name, "", "it changed while it was read (got %d bytes, want %d)", n, f.Size)
 	}
 	return nil
+}
+
+// source remembers a failure of what is read, to tell it from one of what is written.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
 }
 
 // CheckOutput reports what would keep [Write] from starting: an output that exists,
@@ -158,7 +175,7 @@ func CheckOutput(c *formats.Checkpoint, out string, opts WriteOptions) error {
 	for _, f := range c.SideFiles() {
 		need += f.Size
 	}
-	if free, err := atomicfile.FreeSpace(filepath.Dir(out)); err == nil && free < need {
+	if free, err := atomicfile.FreeSpace(out); err == nil && free < need {
 		return formats.Outputf(out, nil, "no space left on device (got %d bytes free, want %d)", free, need)
 	}
 	return nil

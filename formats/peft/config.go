@@ -88,7 +88,7 @@ func ParseConfig(data []byte, file string) (*Config, error) {
 
 // member takes one member into c.
 func (p *parser) member(c *Config, key string, value any) (err error) {
-	if value == nil {
+	if value == nil && key != "r" && key != "lora_alpha" { // PEFT has no meaning for those two without a value
 		return nil
 	}
 	sel := &c.Selection

@@ -30,13 +30,13 @@ var refusedParts = []string{
 // wrapper adds and names of torch.compile are taken off, and forms that keep the
 // adapter's name in the key are understood.
 func parseKey(key string) (module, param string, p part) {
-	for _, prefix := range []string{"base_model.model.", "base_model."} {
-		if rest, ok := strings.CutPrefix(key, prefix); ok {
-			key = rest
-			break
+	segments := slices.DeleteFunc(strings.Split(key, "."), func(s string) bool { return s == "_orig_mod" })
+	if len(segments) > 1 && segments[0] == "base_model" {
+		segments = segments[1:]
+		if len(segments) > 1 && segments[0] == "model" {
+			segments = segments[1:]
 		}
 	}
-	segments := slices.DeleteFunc(strings.Split(key, "."), func(s string) bool { return s == "_orig_mod" })
 	for i, s := range segments {
 		rest := segments[i+1:]
 		module := strings.Join(segments[:i], ".")

@@ -80,9 +80,8 @@ type pair struct {
 // entries turns the file's tensors into updates, in the order of the file.
 func entries(ckpt *formats.Checkpoint, cfg *Config, file string) ([]adapter.Entry, error) {
 	var problems formats.Problems
-	var order []string
+	var order []any // *pair and adapter.Entry
 	pairs := map[string]*pair{}
-	replaced := map[string]adapter.Entry{}
 	for t := range ckpt.Tensors() {
 		module, param, part := parseKey(t.Name)
 		switch part {
@@ -92,15 +91,14 @@ func entries(ckpt *formats.Checkpoint, cfg *Config, file string) ([]adapter.Entr
 			e, err := replacement(cfg, file, t, module, param)
 			problems.Add(err)
 			if err == nil {
-				order = append(order, t.Name)
-				replaced[t.Name] = e
+				order = append(order, e)
 			}
 		default:
 			p, ok := pairs[module]
 			if !ok {
 				p = &pair{module: module}
 				pairs[module] = p
-				order = append(order, module)
+				order = append(order, p)
 			}
 			problems.Add(p.add(t, part, file))
 		}
@@ -114,16 +112,19 @@ func entries(ckpt *formats.Checkpoint, cfg *Config, file string) ([]adapter.Entr
 		return nil, formats.Rejectf(file, "", "%v", err)
 	}
 	var out []adapter.Entry
-	for _, name := range order {
-		if e, ok := replaced[name]; ok {
+	for _, x := range order {
+		if e, ok := x.(adapter.Entry); ok {
 			out = append(out, e)
 			continue
 		}
-		e, err := pairs[name].entry(cfg, scaling, targets, file)
+		e, err := x.(*pair).entry(cfg, scaling, targets, file)
 		problems.Add(err)
+		if errors.Is(err, formats.ErrInput) { // an expression that takes too long: it would for every module
+			break
+		}
 		out = append(out, e)
 	}
-	if len(order) == 0 {
+	if ckpt.Len() == 0 {
 		problems.Add(formats.Unfitf(file, "", "it holds no tensors"))
 	}
 	return out, problems.Err()
@@ -164,15 +165,17 @@ func (p *pair) entry(cfg *Config, scaling *Scaling, targets *adapter.Matcher, fi
 		return none, formats.Rejectf(file, p.keyA, "%v", err)
 	}
 	u := &adapter.LowRank{A: p.a, B: p.b, Scale: scale, FanInFanOut: cfg.FanInFanOut, Embedding: p.embedding}
-	if err := u.Check(); err != nil {
-		return none, formats.Unfitf(file, p.keyA, "%v", err)
-	}
-	if u.Rank() != r {
-		err := formats.Unfitf(file, p.keyA, "rank does not match the config (got A %v, want %d rows)", p.a.Shape, r)
-		if p.a.Shape[len(p.a.Shape)-1] == r {
+	misfit := func(err *formats.Error) error {
+		if n := len(p.a.Shape); n > 1 && p.a.Shape[0] != r && p.a.Shape[n-1] == r {
 			err.Hint = "A and B look transposed or swapped"
 		}
-		return none, err
+		return err
+	}
+	if err := u.Check(); err != nil {
+		return none, misfit(formats.Unfitf(file, p.keyA, "%v", err))
+	}
+	if u.Rank() != r {
+		return none, misfit(formats.Unfitf(file, p.keyA, "rank does not match the config (got A %v, want %d rows)", p.a.Shape, r))
 	}
 	if s := cfg.Selection; len(s.TargetModules) > 0 || s.TargetRegex != "" {
 		ok, err := targets.Match(p.module)

@@ -148,3 +148,8 @@ func (f *failing) ReadAt(p []byte, off int64) (int, error) {
 	}
 	return f.ReaderAt.ReadAt(p, off)
 }
+
+// readerFunc is an io.ReaderAt made of a function.
+type readerFunc func(p []byte, off int64) (int, error)
+
+func (f readerFunc) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }

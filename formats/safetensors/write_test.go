@@ -169,6 +169,16 @@ func TestFirstErrorOfSeveral(t *testing.T) {
 	}
 }
 
+// TestEarlierErrorThatComesLater lets the first tensor fail only when a later one has.
+func TestEarlierErrorThatComesLater(t *testing.T) {
+	failed := make(chan struct{})
+	first, second := inMemory("first", formats.U8, nil, 100), inMemory("second", formats.U8, nil, 100)
+	first.Data = readerFunc(func([]byte, int64) (int, error) { <-failed; return 0, errors.New("broken") })
+	second.Data = readerFunc(func([]byte, int64) (int, error) { defer close(failed); return 0, errors.New("broken") })
+	err := Write(t.Context(), filepath.Join(t.TempDir(), "x"), formats.Shard{Tensors: []formats.Tensor{first, second}}, WriteOptions{Workers: 2})
+	checkError(t, err, formats.ErrInput, `tensor "first"`)
+}
+
 // TestSourceCutShort truncates the file that tensors are copied from.
 func TestSourceCutShort(t *testing.T) {
 	for _, workers := range []int{1, 3} {

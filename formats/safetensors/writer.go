@@ -74,7 +74,7 @@ type writer struct {
 type block struct {
 	tensor formats.Tensor // of a copy only where it takes bytes of no other
 	off, n int64          // in the tensor, or for a copy in src
-	dst    int64 // in the file
+	dst    int64          // in the file
 	src    *os.File
 }
 
@@ -196,7 +196,7 @@ func (w *writer) blocks(ctx context.Context, dst int64, s formats.Shard, work ch
 				return sourceError(t, err)
 			}
 		}
-		step := w.step(t)
+		step := formats.BlockStep(t, w.opts.BlockBytes)
 		for off := int64(0); off < size; off += step {
 			b := block{tensor: t, off: off, n: min(step, size-off), dst: dst + off}
 			if err := send(b); err != nil {
@@ -206,26 +206,6 @@ func (w *writer) blocks(ctx context.Context, dst int64, s formats.Shard, work ch
 		dst += size
 	}
 	return flush()
-}
-
-// step returns how many bytes of a tensor make a block: a multiple of its grain,
-// and within BlockBytes where the grain allows that.
-func (w *writer) step(t formats.Tensor) int64 {
-	rows, cols := t.Matrix()
-	g, ok := t.Data.(formats.Grainer)
-	if !ok || rows == 0 || cols == 0 {
-		return w.opts.BlockBytes
-	}
-	grainRows, grainCols := g.Grain()
-	rowBytes := t.Size() / rows
-	if rowBytes > w.opts.BlockBytes && grainRows == 1 && grainCols < cols {
-		// A row alone is too large: cut it, at places that every row shares.
-		piece := grainCols * t.DType.Bits() / 8
-		if n := w.opts.BlockBytes / piece * piece; n > 0 && rowBytes%n == 0 {
-			return n
-		}
-	}
-	return max(1, w.opts.BlockBytes/(rowBytes*grainRows)) * grainRows * rowBytes
 }
 
 // do makes or copies one block, and returns the buffer for the next.

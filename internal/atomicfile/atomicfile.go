@@ -212,7 +212,7 @@ func (s *Stage) rename() error {
 		return err
 	}
 	if s.dir && isEmpty(s.out) {
-		return os.Rename(s.path, s.out)
+		return renameOverEmpty(s.path, s.out)
 	}
 	if err := Check(s.out, s.dir, s.opts.Force); err != nil {
 		return err // it appeared meanwhile
@@ -252,7 +252,11 @@ func (s *Stage) publishInside() error {
 			if isIndex(e.Name()) != indexes {
 				continue
 			}
-			if err := os.Rename(filepath.Join(s.path, e.Name()), filepath.Join(s.out, e.Name())); err != nil {
+			move := renameNoReplace
+			if s.opts.Force {
+				move = os.Rename
+			}
+			if err := move(filepath.Join(s.path, e.Name()), filepath.Join(s.out, e.Name())); err != nil {
 				return err
 			}
 		}

@@ -39,6 +39,15 @@ func isMountPoint(dir string) bool {
 	return ok1 && ok2 && x.Dev != y.Dev
 }
 
+// renameOverEmpty replaces an empty directory, and fails if it is empty no more.
+// os.Rename would refuse every directory.
+func renameOverEmpty(from, to string) error {
+	if err := unix.Rename(from, to); err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
+}
+
 func syncFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {

@@ -13,6 +13,14 @@ func lock(path string) (*os.File, error) { return os.Open(os.DevNull) }
 
 func isMountPoint(string) bool { return false }
 
+// renameOverEmpty replaces an empty directory, and fails if it is empty no more.
+func renameOverEmpty(from, to string) error {
+	if err := os.Remove(to); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
 func syncFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
