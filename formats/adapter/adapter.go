@@ -157,6 +157,17 @@ func (u *Magnitude) Check() error {
 	return nil
 }
 
+// LowRankOf returns the low-rank update that an update is or scales.
+func LowRankOf(u Update) (*LowRank, bool) {
+	switch u := u.(type) {
+	case *LowRank:
+		return u, true
+	case *Magnitude:
+		return u.Inner, true
+	}
+	return nil, false
+}
+
 // Replace gives a parameter a new value, as PEFT's modules_to_save does.
 type Replace struct {
 	Param string // the parameter's name in the module, such as "weight"

@@ -52,7 +52,7 @@ func TestReadGolden(t *testing.T) {
 					if len(e.Keys) != len(e.Update.Tensors()) {
 						t.Errorf("%s: %d keys for %d tensors", e.Module, len(e.Keys), len(e.Update.Tensors()))
 					}
-					u, ok := e.Update.(*adapter.LowRank)
+					u, ok := adapter.LowRankOf(e.Update)
 					if !ok {
 						continue
 					}

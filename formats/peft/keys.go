@@ -14,13 +14,14 @@ const (
 	partB
 	partEmbeddingA
 	partEmbeddingB
+	partMagnitude
 	partRefused // of a method that is not plain LoRA
 )
 
 // refusedParts are path segments that belong to other methods or to parts of LoRA that
 // are not supported, by the beginning of the segment.
 var refusedParts = []string{
-	"lora_magnitude_vector", "lora_diag", "lora_E", "lora_ga", "trainable_tokens_", "token_adapter",
+	"lora_diag", "lora_E", "lora_ga", "trainable_tokens_", "token_adapter",
 	"hada_", "lokr_", "ia3_", "vera_", "oft_", "boft_", "hra_", "randlora_", "vblora_", "fourierft_",
 	"prompt_", "adaption_", "miss_", "bone_", "shira_", "c3a_",
 }
@@ -53,6 +54,8 @@ func parseKey(key string) (module, param string, p part) {
 			return module, "", partEmbeddingA
 		case s == "lora_embedding_B" && len(rest) <= 1:
 			return module, "", partEmbeddingB
+		case s == "lora_magnitude_vector" && (len(rest) <= 1 || len(rest) == 2 && rest[1] == "weight"):
+			return module, "", partMagnitude // files before PEFT 0.10 end in ".weight"
 		case slices.ContainsFunc(refusedParts, func(prefix string) bool { return strings.HasPrefix(s, prefix) }):
 			return module, strings.Join(segments[i:], "."), partRefused
 		}

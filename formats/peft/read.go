@@ -69,12 +69,13 @@ func readConfigFile(path string) ([]byte, error) {
 	return text, nil
 }
 
-// pair collects the two factors of a module, which may come in any order.
+// pair collects the factors of a module, which may come in any order, and the
+// magnitude that DoRA adds.
 type pair struct {
-	module     string
-	a, b       formats.Tensor
-	keyA, keyB string
-	embedding  bool
+	module           string
+	a, b, m          formats.Tensor
+	keyA, keyB, keyM string
+	embedding        bool
 }
 
 // entries turns the file's tensors into updates, in the order of the file.
@@ -132,8 +133,15 @@ func entries(ckpt *formats.Checkpoint, cfg *Config, file string) ([]adapter.Entr
 
 func (p *pair) add(t formats.Tensor, part part, file string) error {
 	slot, key := &p.a, &p.keyA
-	if part == partB || part == partEmbeddingB {
+	switch part {
+	case partB, partEmbeddingB:
 		slot, key = &p.b, &p.keyB
+	case partMagnitude:
+		if p.keyM != "" {
+			return formats.Unfitf(file, t.Name, "a second magnitude for the same place: %s is there too", formats.Quote(p.keyM))
+		}
+		p.m, p.keyM = t, t.Name
+		return nil
 	}
 	embedding := part == partEmbeddingA || part == partEmbeddingB
 	if *key != "" {
@@ -150,12 +158,18 @@ func (p *pair) add(t formats.Tensor, part part, file string) error {
 func (p *pair) entry(cfg *Config, scaling *Scaling, targets *adapter.Matcher, file string) (adapter.Entry, error) {
 	none := adapter.Entry{}
 	switch {
+	case p.keyA == "" && p.keyB == "":
+		return none, formats.Unfitf(file, p.keyM, "its A and B are missing")
 	case p.keyB == "":
 		return none, formats.Unfitf(file, p.keyA, "its B is missing")
 	case p.keyA == "":
 		return none, formats.Unfitf(file, p.keyB, "its A is missing")
 	}
-	for _, t := range []formats.Tensor{p.a, p.b} {
+	parts := []formats.Tensor{p.a, p.b}
+	if p.keyM != "" {
+		parts = append(parts, p.m)
+	}
+	for _, t := range parts {
 		if !t.DType.IsFloat() {
 			return none, formats.Unfitf(file, t.Name, "factors must be F64, F32, F16 or BF16 (got %s)", t.DType)
 		}
@@ -186,7 +200,19 @@ func (p *pair) entry(cfg *Config, scaling *Scaling, targets *adapter.Matcher, fi
 			return none, formats.Unfitf(file, p.keyA, "the config's target_modules do not select module %s", formats.Quote(p.module))
 		}
 	}
-	return adapter.Entry{Module: p.module, Update: u, Keys: []string{p.keyA, p.keyB}}, nil
+	switch {
+	case cfg.UseDoRA && p.keyM == "":
+		return none, formats.Unfitf(file, p.keyA, "use_dora is set and its magnitude is missing")
+	case !cfg.UseDoRA && p.keyM != "":
+		return none, formats.Unfitf(file, p.keyM, "a magnitude, but the config's use_dora is not set")
+	case p.keyM == "":
+		return adapter.Entry{Module: p.module, Update: u, Keys: []string{p.keyA, p.keyB}}, nil
+	}
+	d := &adapter.Magnitude{Inner: u, Vector: p.m}
+	if err := d.Check(); err != nil {
+		return none, formats.Unfitf(file, p.keyM, "%v", err)
+	}
+	return adapter.Entry{Module: p.module, Update: d, Keys: []string{p.keyA, p.keyB, p.keyM}}, nil
 }
 
 // replacement makes a whole parameter an update: of a module that the config lists in

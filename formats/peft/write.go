@@ -32,7 +32,7 @@ func (c *Config) Encode() []byte {
 	} {
 		set(key, nil)
 	}
-	for _, key := range []string{"ensure_weight_tying", "lora_bias", "use_dora", "use_qalora"} {
+	for _, key := range []string{"ensure_weight_tying", "lora_bias", "use_qalora"} {
 		set(key, false)
 	}
 	sel := c.Selection
@@ -57,6 +57,7 @@ func (c *Config) Encode() []byte {
 	set("rank_pattern", patternObject(c.RankPattern, true))
 	set("target_modules", namesOrRegex(sel.TargetModules, sel.TargetRegex))
 	set("task_type", orNull(c.TaskType))
+	set("use_dora", c.UseDoRA)
 	set("use_rslora", c.UseRSLoRA)
 	slices.Sort(o.Keys)
 	return strictjson.AppendIndented(nil, o)
@@ -198,6 +199,9 @@ func keysOf(e adapter.Entry) ([]string, error) {
 			return []string{at + ".lora_embedding_A", at + ".lora_embedding_B"}, nil
 		}
 		return []string{at + ".lora_A.weight", at + ".lora_B.weight"}, nil
+	case *adapter.Magnitude:
+		inner, err := keysOf(adapter.Entry{Module: e.Module, Update: u.Inner})
+		return append(inner, at+".lora_magnitude_vector"), err
 	case *adapter.Replace:
 		return []string{at + "." + u.Param}, nil
 	}
@@ -220,8 +224,12 @@ func checkConfig(a *adapter.Adapter, file string) error {
 	}
 	var wrong []string
 	for _, e := range a.Entries {
-		u, ok := e.Update.(*adapter.LowRank)
+		u, ok := adapter.LowRankOf(e.Update)
 		if !ok {
+			continue
+		}
+		if _, scaled := e.Update.(*adapter.Magnitude); scaled != cfg.UseDoRA {
+			wrong = append(wrong, fmt.Sprintf("use_dora would not agree with %s", formats.Quote(e.Module)))
 			continue
 		}
 		r, scale, err := scaling.Of(e.Module)

@@ -172,6 +172,7 @@ class Case:
 
 
 LINEAR = {"r": 3, "lora_alpha": 7, "target_modules": ["q_proj", "o_proj", "up_proj"], "task_type": "CAUSAL_LM"}
+DORA = {"r": 3, "lora_alpha": 7, "target_modules": ["q_proj", "v_proj", "down_proj"], "use_dora": True, "task_type": "CAUSAL_LM"}
 
 CASES = [
     Case("linear-f32", "plain LoRA on an F32 Llama", lambda: llama(), LINEAR),
@@ -360,6 +361,43 @@ CASES = [
         LINEAR,
         {"r": 2, "lora_alpha": 5, "target_modules": ["q_proj", "down_proj"], "task_type": "CAUSAL_LM"},
     ),
+    Case("dora-f32", "DoRA on an F32 Llama", lambda: llama(), DORA),
+    Case("dora-f16", "DoRA on an F16 Llama", lambda: llama(torch.float16), DORA),
+    Case("dora-bf16", "DoRA on a BF16 Llama", lambda: llama(torch.bfloat16), DORA),
+    Case("dora-f64", "DoRA on an F64 Llama", lambda: llama(torch.float64), DORA),
+    Case(
+        "dora-gpt2",
+        "DoRA on Conv1D: norms go by column of the stored (in, out) weight",
+        lambda: gpt2(torch.bfloat16, n_inner=21, tie_word_embeddings=False),
+        {
+            "r": 3,
+            "lora_alpha": 5,
+            "target_modules": ["c_attn", "c_proj"],
+            "fan_in_fan_out": True,
+            "use_dora": True,
+            "task_type": "CAUSAL_LM",
+        },
+    ),
+    Case(
+        "dora-embedding",
+        "DoRA on an embedding: one norm for each embedding dimension, over the vocabulary",
+        lambda: llama(),
+        {"r": 3, "lora_alpha": 4, "target_modules": ["embed_tokens", "q_proj"], "use_dora": True, "task_type": "CAUSAL_LM"},
+    ),
+    Case(
+        "dora-conv2d",
+        "DoRA on convolutions: one norm for each output channel",
+        Convs,
+        {"r": 3, "lora_alpha": 4, "target_modules": ["stem", "point"], "use_dora": True},
+    ),
+    Case(
+        "dora-two",
+        "a LoRA and then two DoRA adapters merged one after the other: norms are those of the unmerged weight",
+        lambda: llama(torch.bfloat16),
+        LINEAR,
+        DORA,
+        {**DORA, "r": 2, "target_modules": ["q_proj"]},
+    ),
 ]
 
 
@@ -412,12 +450,26 @@ def by_the_rule(before, adapters, targets, replaced):
             if target["in_out"] or target["kind"] == "Embedding":
                 delta = delta.T
             delta = delta.reshape(w.shape)
+            magnitude = factors.get(stem + "magnitude_vector")
+            if magnitude is not None:
+                state[target["tensor"]] = scaled(w, before[target["tensor"]], delta, magnitude, target).to(w.dtype)
+                continue
             if target["kind"] == "Embedding":
                 delta = delta.to(w.dtype)
             state[target["tensor"]] = (w.to(delta.dtype) + delta if delta.dtype != w.dtype else w + delta).to(w.dtype)
         for name in replaced:
             state[name] = factors["base_model.model." + name].to(before[name].dtype)
     return state
+
+
+def scaled(weight, unmerged, delta, magnitude, target):
+    """DoRA: m/n · (W + Δ), with n the norm of the unmerged weight's W + Δ for each output, summed in float64."""
+    by_column = target["in_out"] or target["kind"] == "Embedding"
+    v = (unmerged + delta).double()
+    norm = (v**2).sum(0) if by_column else (v.flatten(1) ** 2).sum(1)
+    factor = magnitude.flatten().to(delta.dtype) / norm.sqrt().to(delta.dtype)
+    shape = [1, -1] if by_column else [-1] + [1] * (weight.dim() - 1)
+    return factor.view(shape) * (weight + delta)
 
 
 def write_case(case, out):
@@ -494,7 +546,6 @@ def write_case(case, out):
 def refusals():
     fc = {"target_modules": ["fc"], "r": 2, "lora_alpha": 3}
     return [
-        ("dora", "use_dora", "a magnitude vector per target", Tiny, LoraConfig(**fc, use_dora=True)),
         ("lora-bias", "lora_bias", "a bias on B", Tiny, LoraConfig(**fc, lora_bias=True)),
         ("bias-all", "bias", "bias = all: every bias saved whole", Tiny, LoraConfig(**fc, bias="all")),
         ("bias-lora-only", "bias", "bias = lora_only: the targets' biases saved whole", Tiny, LoraConfig(**fc, bias="lora_only")),
