@@ -296,7 +296,7 @@ func (p *Plan) addReplace(m *Model, w Weighted, e adapter.Entry, u *adapter.Repl
 	if target.replaced != nil {
 		return unfit("a second value for %s, which another saved module replaces", formats.Quote(t.Name))
 	}
-	target.replaced = newCast(u.Value, t.DType, w.Adapter.Path)
+	target.replaced = asDType(u.Value, t.DType)
 	if target.Kind == "" {
 		target.Kind = u.Kind()
 	} else {

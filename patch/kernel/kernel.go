@@ -197,22 +197,3 @@ func encode[T Number](dst []byte, src []T, dtype formats.DType) {
 		formats.EncodeFloat64(dst, src)
 	}
 }
-
-// RoundOdd32 narrows a float64 for a later rounding to dtype: to nearest for F32, and
-// to odd for F16 and BF16, so that rounding the result again gives what one rounding
-// of x would have given.
-func RoundOdd32(x float64, dtype formats.DType) float32 {
-	f := float32(x)
-	if dtype == formats.F32 || float64(f) == x || f-f != 0 {
-		return f
-	}
-	bits := math.Float32bits(f)
-	if bits&1 == 0 {
-		if math.Abs(float64(f)) > math.Abs(x) {
-			bits--
-		} else {
-			bits++
-		}
-	}
-	return math.Float32frombits(bits)
-}
