@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"slices"
+	"strings"
 )
 
 // Layout says how a checkpoint lies on disk, and so how it is written again.
@@ -142,6 +144,22 @@ func (c *Checkpoint) MapTensors(f func(Tensor) Tensor) *Checkpoint {
 		}
 		s.Tensors = tensors
 		out.shards[i] = s
+	}
+	return &out
+}
+
+// WithSideFile returns a checkpoint with a side file added, or in the place of the one of
+// that name. The result shares open files with c.
+func (c *Checkpoint) WithSideFile(f SideFile) *Checkpoint {
+	out := *c
+	out.closers = nil
+	out.side = slices.Clone(c.side)
+	i := slices.IndexFunc(out.side, func(old SideFile) bool { return old.Name == f.Name })
+	if i < 0 {
+		out.side = append(out.side, f)
+		slices.SortFunc(out.side, func(a, b SideFile) int { return strings.Compare(a.Name, b.Name) })
+	} else {
+		out.side[i] = f
 	}
 	return &out
 }

@@ -13,11 +13,11 @@ import (
 
 // Difference is one way in which a checkpoint is not what it should be.
 type Difference struct {
-	Tensor string
-	What   string // "missing", "unexpected", "dtype", "shape" or "values"
-	Got    string
-	Want   string
-	Count  int64 // elements that differ, for "values"
+	Tensor string `json:"tensor"`
+	What   string `json:"what"` // "missing", "unexpected", "dtype", "shape" or "values"
+	Got    string `json:"got,omitempty"`
+	Want   string `json:"want,omitempty"`
+	Count  int64  `json:"elements,omitempty"` // that differ, for "values"
 }
 
 func (d Difference) String() string {
