@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"text/tabwriter"
@@ -16,12 +17,32 @@ import (
 // execute parses the arguments, runs a command and returns the exit code.
 func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	app := newApp()
-	app.Reader, app.Writer, app.ErrWriter = stdin, stdout, stderr
+	out := &checkedWriter{w: stdout}
+	app.Reader, app.Writer, app.ErrWriter = stdin, out, stderr
 	args, err := normalize(app, args)
 	if err == nil {
 		err = app.RunContext(ctx, append([]string{app.Name}, args...))
 	}
+	if out.err != nil && ctx.Err() == nil {
+		err = formats.Outputf("stdout", osCause(out.err), "")
+	}
 	return report(ctx, stderr, err)
+}
+
+// checkedWriter remembers the first error of a writer, so that a result that did not
+// arrive is a failure wherever it was printed.
+type checkedWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (c *checkedWriter) Write(p []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	n, err := c.w.Write(p)
+	c.err = err
+	return n, err
 }
 
 // newApp is the table of commands.
@@ -203,6 +224,10 @@ func baseFlag() cli.Flag {
 func adaptersFlag(required bool) cli.Flag {
 	return &cli.StringSliceFlag{Name: "adapter", Required: required, Usage: "a PEFT adapter's directory `A[=W]`, its delta times W; may be repeated"}
 }
+
+// outPath returns the path of --out. A slash at its end, as shells complete it, is not
+// part of it.
+func outPath(c *cli.Context) string { return filepath.Clean(c.String("out")) }
 
 // noPaths refuses arguments that belong to no flag.
 func noPaths(c *cli.Context) error {

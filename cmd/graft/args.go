@@ -20,12 +20,12 @@ func normalize(app *cli.App, args []string) ([]string, error) {
 	}
 	switch args[0] {
 	case "help", "--help", "-h":
-		if len(args) > 1 {
-			return []string{args[1], "--help"}, nil
+		if len(args) == 1 {
+			return []string{"--help"}, nil
 		}
-		return []string{"--help"}, nil
+		args = []string{args[1], "--help"}
 	case "--version":
-		return []string{"version"}, nil
+		args = append([]string{"version"}, args[1:]...)
 	}
 	command := app.Command(args[0])
 	if command == nil {
@@ -57,7 +57,7 @@ func normalize(app *cli.App, args []string) ([]string, error) {
 			paths = append(paths, arg)
 			continue
 		}
-		name, value, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		name, value, hasValue := cutFlag(arg)
 		if name == "help" || name == "h" {
 			return []string{command.Name, "--help"}, nil
 		}
@@ -73,16 +73,47 @@ func normalize(app *cli.App, args []string) ([]string, error) {
 			}
 			i++
 			value = args[i]
+			if value == "--" {
+				return nil, formats.Usagef("flag --%s needs a value", name)
+			}
+			if next, _, _ := cutFlag(value); flags[next] != nil && strings.HasPrefix(value, "--") {
+				return nil, formats.Usagef("flag --%s needs a value (got flag --%s)", name, next).WithHint("--%s=%s takes it as a value", name, value)
+			}
 		} else if !hasValue {
 			value = "true"
 		}
-		if err := checkFlag(f, name, value, seen[name]); err != nil {
+		value, err := checkFlag(f, name, value, seen[name])
+		if err != nil {
 			return nil, err
 		}
 		seen[name] = true
 		out = append(out, "--"+name+"="+value)
 	}
-	return append(out, paths...), nil
+	return append(out, paths...), checkRequired(command, seen)
+}
+
+// cutFlag splits -NAME, --NAME and --NAME=VALUE.
+func cutFlag(arg string) (name, value string, hasValue bool) {
+	return strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
+}
+
+// checkRequired names all flags that are missing at once. The library would print its
+// help to stdout.
+func checkRequired(command *cli.Command, seen map[string]bool) error {
+	var missing []string
+	for _, f := range command.Flags {
+		if r, ok := f.(cli.RequiredFlag); ok && r.IsRequired() && !seen[f.Names()[0]] {
+			missing = append(missing, "--"+f.Names()[0])
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	verb := "is"
+	if len(missing) > 1 {
+		verb = "are"
+	}
+	return formats.Usagef("%s %s missing", strings.Join(missing, ", "), verb).WithHint("usage: %s", command.UsageText)
 }
 
 func isNumber(s string) bool {
@@ -90,28 +121,34 @@ func isNumber(s string) bool {
 	return err == nil
 }
 
-func checkFlag(f cli.Flag, name, value string, again bool) error {
+// checkFlag returns a flag's value as the library shall read it: to it, 010 is eight.
+func checkFlag(f cli.Flag, name, value string, again bool) (string, error) {
 	if _, repeats := f.(*cli.StringSliceFlag); again && !repeats {
-		return formats.Usagef("flag --%s is given twice", name)
+		return "", formats.Usagef("flag --%s is given twice", name)
 	}
 	if value == "" {
-		return formats.Usagef("flag --%s has an empty value", name)
+		return "", formats.Usagef("flag --%s has an empty value", name)
 	}
 	var err error
+	plain := value
 	switch f.(type) {
 	case *cli.BoolFlag:
 		_, err = strconv.ParseBool(value)
 	case *cli.IntFlag:
-		_, err = strconv.ParseInt(value, 10, 0)
+		var n int64
+		n, err = strconv.ParseInt(value, 10, 0)
+		plain = strconv.FormatInt(n, 10)
 	case *cli.Uint64Flag:
-		_, err = strconv.ParseUint(value, 10, 64)
+		var n uint64
+		n, err = strconv.ParseUint(value, 10, 64)
+		plain = strconv.FormatUint(n, 10)
 	case *cli.Float64Flag:
 		_, err = parseFloat(value)
 	}
 	if err != nil {
-		return formats.Usagef("flag --%s: %s is not %s", name, formats.Quote(value), wantedBy(f))
+		return "", formats.Usagef("flag --%s: %s is not %s", name, formats.Quote(value), wantedBy(f))
 	}
-	return nil
+	return plain, nil
 }
 
 func wantedBy(f cli.Flag) string {
@@ -139,7 +176,7 @@ func parseFloat(s string) (float64, error) {
 }
 
 func unknownFlag(command *cli.Command, name string, flags map[string]cli.Flag) error {
-	err := formats.Usagef("unknown flag --%s of %s", name, command.Name)
+	err := formats.Usagef("unknown flag %s of %s", formats.Quote("--"+name), command.Name)
 	var names []string
 	for n := range flags {
 		names = append(names, n)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,6 +33,16 @@ func newConsole(c *cli.Context) *console {
 	return co
 }
 
+// columns returns the width of the terminal, and one that all have where it is not known.
+func (co *console) columns() int {
+	if f, ok := co.err.(*os.File); ok {
+		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 1 {
+			return n
+		}
+	}
+	return 80
+}
+
 // note prints a line of talk.
 func (co *console) note(format string, args ...any) {
 	if !co.quiet {
@@ -44,6 +55,10 @@ func (co *console) note(format string, args ...any) {
 func (co *console) emit(result any, text func(w io.Writer)) error {
 	if co.report != "" {
 		if err := writeJSON(co.report, result); err != nil {
+			var e *formats.Error
+			if errors.As(err, &e) {
+				return e.WithHint("only the report is missing: all else is done")
+			}
 			return err
 		}
 	}
@@ -59,10 +74,14 @@ func (co *console) emit(result any, text func(w io.Writer)) error {
 	return err
 }
 
-// checkReport refuses a report over an input, before any work is done.
-func (co *console) checkReport(inputs ...string) error {
+// checkReport refuses a report over an input or over the output, before any work is
+// done. out is "" where there is none.
+func (co *console) checkReport(out string, inputs ...string) error {
 	if co.report == "" {
 		return nil
+	}
+	if out != "" && overlap(co.report, out) {
+		return formats.Usagef("report %s overlaps output %s", formats.Quote(co.report), formats.Quote(out))
 	}
 	for _, in := range inputs {
 		if err := hf.CheckApart(in, co.report); err != nil {
@@ -70,6 +89,29 @@ func (co *console) checkReport(inputs ...string) error {
 		}
 	}
 	return atomicfile.Check(co.report, false, true)
+}
+
+// overlap reports whether one of two paths is the other or lies in it. Both may be
+// there or not; what holds them may be reached through links.
+func overlap(a, b string) bool {
+	a, b = resolve(a), resolve(b)
+	for _, p := range [][2]string{{a, b}, {b, a}} {
+		if rel, err := filepath.Rel(p[0], p[1]); err == nil && filepath.IsLocal(rel) {
+			return true
+		}
+	}
+	return false
+}
+
+func resolve(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
+		return filepath.Join(dir, filepath.Base(abs))
+	}
+	return abs
 }
 
 func encodeJSON(v any) ([]byte, error) {
@@ -89,7 +131,7 @@ func writeJSON(path string, v any) error {
 	}
 	if err := os.WriteFile(stage.Path(), data, 0o666); err != nil {
 		stage.Abort()
-		return formats.Outputf(filepath.Clean(path), err, "")
+		return formats.Outputf(filepath.Clean(path), osCause(err), "")
 	}
 	return stage.Publish()
 }

@@ -62,7 +62,7 @@ func (e *encoder) file(ctx context.Context, co *console, path string) (*data.Set
 		co.note("note: %s: %d long texts were split into pieces of %d tokens", path, stats.Split, e.opts.MaxLength)
 	}
 	if stats.Dropped > 0 {
-		co.note("note: %s: %d records have no token to learn, the first at %s", path, stats.Dropped, stats.FirstDropped[0])
+		co.note("note: %s: %d records have no token to learn and are left out, the first at %s", path, stats.Dropped, stats.FirstDropped[0])
 	}
 	return set, nil
 }

@@ -56,7 +56,7 @@ func evalAction(c *cli.Context) error {
 		return err
 	}
 	defer in.Close()
-	if err := co.checkReport(append(in.paths(), c.String("data"))...); err != nil {
+	if err := co.checkReport("", readable(append(in.paths(), c.String("data")))...); err != nil {
 		return err
 	}
 	tok, err := openTokenizer(in.base)

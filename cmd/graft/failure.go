@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -28,10 +29,6 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 		return 130
 	}
 	code := exitCode(err)
-	if code == 1 && !errors.Is(err, formats.ErrUsage) {
-		// What the command line parser says, such as a required flag that is missing.
-		err = formats.Usagef("%v", err)
-	}
 	fmt.Fprintf(stderr, "graft: %v\n", err)
 	var e *formats.Error
 	if errors.As(err, &e) && e.Hint != "" {
@@ -56,17 +53,26 @@ func exitCode(err error) int {
 			return c.code
 		}
 	}
-	return 1
+	return 6 // what has no class comes from the system
 }
 
 // finalName makes an error about a staged file speak of the final one, which is what
-// the user knows.
+// the user knows, and drops the staged path that the system's error repeats.
 func finalName(err error, staged, out string) error {
 	var e *formats.Error
 	if errors.As(err, &e) && e.Class == formats.ErrOutput {
 		if rest, ok := strings.CutPrefix(e.File, staged); ok {
-			e.File = out + rest
+			e.File, e.Err = out+rest, osCause(e.Err)
 		}
+	}
+	return err
+}
+
+// osCause returns what is behind the paths that the system's errors repeat.
+func osCause(err error) error {
+	var e *fs.PathError
+	for errors.As(err, &e) {
+		err = e.Err
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,10 +16,11 @@ import (
 
 func generateCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "generate",
-		Usage:       "continue a text with a base and adapters",
-		UsageText:   "graft generate --base B [--adapter A[=W]]... --prompt TEXT",
-		Description: "The continuation streams to stdout. Give --prompt - to read the prompt from stdin.",
+		Name:      "generate",
+		Usage:     "continue a text with a base and adapters",
+		UsageText: "graft generate --base B [--adapter A[=W]]... --prompt TEXT",
+		Description: "The continuation streams to stdout. Give --prompt - to read the prompt from stdin,\n" +
+			"where a newline at the end counts.",
 		Flags: append([]cli.Flag{
 			baseFlag(), adaptersFlag(false),
 			&cli.StringFlag{Name: "prompt", Required: true, Usage: "the `TEXT` to continue; - reads it from stdin"},
@@ -55,12 +57,15 @@ func generateAction(c *cli.Context) error {
 		}
 		prompt = string(text)
 	}
+	if !utf8.ValidString(prompt) {
+		return formats.Usagef("the prompt is not valid UTF-8")
+	}
 	in, err := openOperands(c)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	if err := co.checkReport(in.paths()...); err != nil {
+	if err := co.checkReport("", in.paths()...); err != nil {
 		return err
 	}
 	tok, err := openTokenizer(in.base)

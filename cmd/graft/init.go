@@ -52,11 +52,11 @@ func initAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	out := c.String("out")
-	if err := hf.CheckApart(base.Path(), out); err != nil {
+	out := outPath(c)
+	if err := hf.CheckApart(placeOf(base), out); err != nil {
 		return err
 	}
-	if err := co.checkReport(base.Path()); err != nil {
+	if err := co.checkReport(out, placeOf(base)); err != nil {
 		return err
 	}
 	res := &initResult{Schema: "graft.init/1", Base: base.Path(), Out: out, DryRun: c.Bool("dry-run")}

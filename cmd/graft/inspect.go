@@ -88,15 +88,12 @@ func inspectAction(c *cli.Context) error {
 	}
 	path := c.Args().First()
 	co := newConsole(c)
-	if err := co.checkReport(path); err != nil {
-		return err
-	}
 	var res *inspectResult
 	var err error
 	if open.IsAdapter(path) {
-		res, err = inspectAdapter(path, c.Bool("tensors"))
+		res, err = inspectAdapter(co, path, c.Bool("tensors"))
 	} else {
-		res, err = inspectCheckpoint(path, c.Bool("tensors"))
+		res, err = inspectCheckpoint(co, path, c.Bool("tensors"))
 	}
 	if err != nil {
 		return err
@@ -114,12 +111,15 @@ func (r *inspectResult) count(t formats.Tensor, file string, list bool) {
 	}
 }
 
-func inspectCheckpoint(path string, list bool) (*inspectResult, error) {
+func inspectCheckpoint(co *console, path string, list bool) (*inspectResult, error) {
 	ckpt, err := open.Checkpoint(path)
 	if err != nil {
 		return nil, err
 	}
 	defer ckpt.Close()
+	if err := co.checkReport("", placeOf(ckpt)); err != nil {
+		return nil, err
+	}
 	m, err := patch.NewModel(ckpt)
 	if err != nil {
 		return nil, err
@@ -155,12 +155,15 @@ func inspectCheckpoint(path string, list bool) (*inspectResult, error) {
 	return r, nil
 }
 
-func inspectAdapter(path string, list bool) (*inspectResult, error) {
+func inspectAdapter(co *console, path string, list bool) (*inspectResult, error) {
 	a, err := open.Adapter(path)
 	if err != nil {
 		return nil, err
 	}
 	defer a.Close()
+	if err := co.checkReport("", path); err != nil {
+		return nil, err
+	}
 	r := &inspectResult{Schema: "graft.inspect/1", Path: path, Kind: "adapter", DTypes: map[string]int{}, Base: a.Base}
 	for _, e := range a.Entries {
 		info := moduleInfo{Module: e.Module, Kind: e.Update.Kind(), Shape: e.Update.Shape()}
@@ -200,7 +203,7 @@ func (r *inspectResult) print(w io.Writer) {
 	if len(r.Files) > 0 {
 		fmt.Fprintln(t, "\nFILE\tTENSORS\tBYTES")
 		for _, f := range r.Files {
-			fmt.Fprintf(t, "%s\t%d\t%s\n", f.Name, f.Tensors, countText(f.Bytes))
+			fmt.Fprintf(t, "%s\t%d\t%s\n", printable(f.Name), f.Tensors, countText(f.Bytes))
 		}
 	}
 	if len(r.Layers) > 0 {
@@ -218,13 +221,21 @@ func (r *inspectResult) print(w io.Writer) {
 	if len(r.List) > 0 {
 		fmt.Fprintln(t, "\nTENSOR\tDTYPE\tSHAPE\tFILE\tBYTES")
 		for _, x := range r.List {
-			fmt.Fprintf(t, "%s\t%s\t%v\t%s\t%d\n", printable(x.Name), x.DType, x.Shape, x.File, x.Bytes)
+			fmt.Fprintf(t, "%s\t%s\t%v\t%s\t%d\n", printable(x.Name), x.DType, x.Shape, printable(x.File), x.Bytes)
 		}
 	}
 	t.Flush()
 	if len(r.SideFiles) > 0 {
-		fmt.Fprintf(w, "\nbeside the weights: %s\n", strings.Join(r.SideFiles, ", "))
+		fmt.Fprintf(w, "\nbeside the weights: %s\n", joinNames(r.SideFiles))
 	}
+}
+
+func joinNames(names []string) string {
+	shown := make([]string, len(names))
+	for i, n := range names {
+		shown[i] = printable(n)
+	}
+	return strings.Join(shown, ", ")
 }
 
 // printable returns a name as it is where a terminal can show it, else quoted.

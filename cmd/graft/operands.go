@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -47,11 +48,21 @@ func (o *operands) Close() {
 
 // paths are the inputs, which no output may touch.
 func (o *operands) paths() []string {
-	list := []string{o.base.Path()}
+	list := []string{placeOf(o.base)}
 	for _, w := range o.adapters {
 		list = append(list, w.Adapter.Path)
 	}
 	return list
+}
+
+// placeOf returns the directory or file that a base lies in: of a snapshot in a Hugging
+// Face cache the cache's folder, for its files are links into the blobs there.
+func placeOf(base *formats.Checkpoint) string {
+	abs, err := filepath.Abs(base.Path())
+	if err != nil || filepath.Base(filepath.Dir(abs)) != "snapshots" {
+		return base.Path()
+	}
+	return filepath.Join(base.Path(), "..", "..")
 }
 
 // splitWeight reads A[=W]: the text after the last "=" is a weight only where it is a

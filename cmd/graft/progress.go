@@ -20,8 +20,8 @@ type bar struct {
 	mu      sync.Mutex
 	done    float64
 	shown   time.Time
-	width   int  // of the line on the terminal
-	printed bool // a line without a terminal
+	width   int // of the line on the terminal, in characters
+	columns int // of the terminal
 }
 
 const (
@@ -36,7 +36,7 @@ func (co *console) newBar(what string, total float64) *bar {
 	if co.quiet {
 		return nil
 	}
-	return &bar{w: co.err, tty: co.tty, what: what, total: total, since: time.Now(), shown: time.Now()}
+	return &bar{w: co.err, tty: co.tty, what: what, total: total, since: time.Now(), shown: time.Now(), columns: co.columns()}
 }
 
 // add says that n more of the work is done; detail returns more to show.
@@ -62,15 +62,22 @@ func (b *bar) add(n float64, detail func(rate float64) string) {
 	line := fmt.Sprintf("%s %3.0f%%  %s  %s left", b.what, 100*share, detail(rate), left)
 	if !b.tty {
 		fmt.Fprintln(b.w, line)
-		b.printed = true
 		return
 	}
 	full := int(share * barCells)
 	cells := strings.Repeat(fullBlock, full) + strings.Repeat("·", barCells-full)
 	line = fmt.Sprintf("%s %s %3.0f%%  %s  %s left", b.what, cells, 100*share, detail(rate), left)
-	pad := max(0, b.width-len(line))
-	b.width = len(line)
-	fmt.Fprintf(b.w, "\r%s%s", line, strings.Repeat(" ", pad))
+	b.draw(line)
+}
+
+// draw shows a line over the one before. It never reaches the last column: there the
+// terminal would go on to a new line, and the next one would not cover it.
+func (b *bar) draw(line string) {
+	text := []rune(line)
+	text = text[:min(len(text), b.columns-1)]
+	pad := max(0, b.width-len(text))
+	b.width = len(text)
+	fmt.Fprintf(b.w, "\r%s%s", string(text), strings.Repeat(" ", pad))
 }
 
 // end removes the bar from a terminal.

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +33,7 @@ func trainCommand() *cli.Command {
 		&cli.StringFlag{Name: "data", Required: true, Usage: `training data ` + "`FILE`" + `: JSON lines with "text", or "prompt" and "completion"`},
 		&cli.StringFlag{Name: "eval-data", Usage: "held-out data `FILE`"},
 		&cli.Float64Flag{Name: "eval-share", Usage: "hold this share of the data out for evaluation"},
-		&cli.IntFlag{Name: "max-steps", Usage: "optimizer steps; wins over epochs"},
+		&cli.IntFlag{Name: "max-steps", Usage: "optimizer steps, in place of epochs"},
 		&cli.Float64Flag{Name: "epochs", Value: d.Epochs, Usage: "passes over the data"},
 		&cli.Float64Flag{Name: "learning-rate", Value: d.LearningRate, Usage: "the full learning rate"},
 		&cli.StringFlag{Name: "lr-scheduler-type", Value: train.Cosine, Usage: "constant, linear or cosine, after the warm-up"},
@@ -86,32 +88,31 @@ func trainOptions(c *cli.Context) train.Options {
 }
 
 func trainAction(c *cli.Context) error {
-	for _, pair := range [][2]string{{"eval-data", "eval-share"}, {"adapter", "target-modules"}, {"adapter", "rank"}, {"adapter", "alpha"}, {"max-steps", "epochs"}, {"warmup-steps", "warmup-ratio"}} {
-		if err := oneOf(c, pair[0], pair[1]); err != nil {
-			return err
-		}
+	if err := checkTrainFlags(c); err != nil {
+		return err
 	}
 	if err := noPaths(c); err != nil {
 		return err
 	}
-	co, out := newConsole(c), c.String("out")
+	co, out := newConsole(c), outPath(c)
 	base, err := open.Checkpoint(c.String("base"))
 	if err != nil {
 		return err
 	}
 	defer base.Close()
-	inputs := []string{base.Path(), c.String("data")}
+	inputs := []string{placeOf(base), c.String("data")}
 	for _, flag := range []string{"adapter", "eval-data"} {
 		if c.IsSet(flag) {
 			inputs = append(inputs, c.String(flag))
 		}
 	}
+	inputs = readable(inputs)
 	for _, in := range inputs {
 		if err := hf.CheckApart(in, out); err != nil {
 			return err
 		}
 	}
-	if err := co.checkReport(inputs...); err != nil {
+	if err := co.checkReport(out, inputs...); err != nil {
 		return err
 	}
 	if err := atomicfile.Check(out, true, c.Bool("force")); err != nil {
@@ -147,6 +148,25 @@ func trainAction(c *cli.Context) error {
 	}
 	res.Base = base.Path()
 	return co.emit(res, res.print)
+}
+
+// checkTrainFlags refuses flags that would take no effect beside others.
+func checkTrainFlags(c *cli.Context) error {
+	pairs := [][2]string{{"eval-data", "eval-share"}, {"max-steps", "epochs"}, {"warmup-steps", "warmup-ratio"}}
+	for _, f := range loraFlags() {
+		if name := f.Names()[0]; name != "seed" {
+			pairs = append(pairs, [2]string{"adapter", name})
+		}
+	}
+	for _, pair := range pairs {
+		if err := oneOf(c, pair[0], pair[1]); err != nil {
+			return err
+		}
+	}
+	if n := c.Int("max-steps"); c.IsSet("max-steps") && n < 1 {
+		return formats.Usagef("--max-steps must be 1 or more (got %d)", n)
+	}
+	return nil
 }
 
 // trainPlan is the JSON of train --dry-run.
@@ -238,7 +258,7 @@ func (j *trainJob) run(ctx context.Context) (*trainResult, error) {
 	var b *bar
 	events := train.Events{
 		Start: func(p train.Plan) {
-			j.co.note("training %s parameters for %d steps", countText(p.Parameters), p.Steps)
+			j.co.note("training %s parameters for %s", countText(p.Parameters), countOf(p.Steps, "step"))
 			b = j.co.newBar("training", float64(p.Steps-p.FirstStep))
 		},
 		Step: func(p train.Progress) {
@@ -273,10 +293,19 @@ func (j *trainJob) run(ctx context.Context) (*trainResult, error) {
 		return nil, err
 	}
 	if stopped {
-		return nil, &interruption{fmt.Sprintf("what was learned in %d steps is in %s", result.State.GlobalStep,
+		return nil, &interruption{fmt.Sprintf("what was learned in %s is in %s", countOf(result.State.GlobalStep, "step"),
 			filepath.Join(j.out, fmt.Sprintf("checkpoint-%d", result.State.GlobalStep)))}
 	}
 	return j.result(result, points, trained, time.Since(began)), nil
+}
+
+// readable leaves out pipes, such as a shell's <(…): they have no place on the disk that
+// an output could take.
+func readable(inputs []string) []string {
+	return slices.DeleteFunc(inputs, func(path string) bool {
+		info, err := os.Stat(path)
+		return err == nil && info.Mode()&fs.ModeNamedPipe != 0
+	})
 }
 
 func subdir(dir, name string) (string, error) {
@@ -334,7 +363,7 @@ func writeTraining(dir string, a *adapter.Adapter, state train.TrainerState, poi
 
 func (r *trainResult) print(w io.Writer) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d steps, %s tokens in %.1f s, loss %.4f", r.Out, r.Steps, countText(r.Tokens), r.Seconds, r.Loss)
+	fmt.Fprintf(&b, "%s: %s, %s tokens in %.1f s, loss %.4f", r.Out, countOf(r.Steps, "step"), countText(r.Tokens), r.Seconds, r.Loss)
 	if r.EvalBefore != nil && r.EvalAfter != nil {
 		fmt.Fprintf(&b, "; held-out loss %.4f, before %.4f", *r.EvalAfter, *r.EvalBefore)
 	}
