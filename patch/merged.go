@@ -11,6 +11,7 @@ import (
 
 // merged is the data of a weight with updates: rows are computed when they are read.
 type merged struct {
+	file       string         // the base's path, for messages
 	base       formats.Tensor // what is added to
 	origin     formats.Tensor // the weight that norms are taken of: the base before any update
 	parts      []*part
@@ -25,10 +26,10 @@ type merged struct {
 	columns any   // []T: the factor m/n of each column, for a magnitude that goes by column
 }
 
-func newMerged(base, origin formats.Tensor, parts []*part, roundDelta bool, cache *factorCache) *merged {
+func newMerged(file string, base, origin formats.Tensor, parts []*part, roundDelta bool, cache *factorCache) *merged {
 	_, cols := base.Matrix()
 	return &merged{
-		base: base, origin: origin, parts: parts, roundDelta: roundDelta, cache: cache,
+		file: file, base: base, origin: origin, parts: parts, roundDelta: roundDelta, cache: cache,
 		cols: cols, size: base.DType.Bits() / 8, total: base.Size(),
 	}
 }
@@ -198,7 +199,7 @@ func (m *merged) read(w formats.Tensor, p []byte, row int64) error {
 	if _, ok := err.(*formats.Error); ok {
 		return err // of an update below
 	}
-	return &formats.Error{Class: formats.ErrInput, Tensor: w.Name, Detail: "reading the base", Err: err}
+	return &formats.Error{Class: formats.ErrInput, File: m.file, Tensor: w.Name, Err: err}
 }
 
 // updates reads the factors for some rows.
@@ -226,7 +227,7 @@ func (m *merged) notFinite(row, col int64) error {
 		formats.DecodeFloat64(w[:], raw[:m.size], m.base.DType)
 	}
 	if w[0]-w[0] != 0 {
-		return formats.Rejectf("", m.base.Name, "the base's weight is %v at row %d, column %d", w[0], row, col)
+		return formats.Rejectf(m.file, m.base.Name, "the base's weight is %v at row %d, column %d", w[0], row, col)
 	}
 	return formats.Unfitf(m.parts[0].path, m.base.Name, "the merged weight is not finite in %s at row %d, column %d", m.base.DType, row, col)
 }

@@ -54,7 +54,7 @@ func (o *Observer) Observe(t formats.Tensor, off int64, block []byte) error {
 	}
 	old := make([]byte, len(block))
 	if err := formats.ReadFullAt(target.Tensor.Data, old, off); err != nil {
-		return &formats.Error{Class: formats.ErrInput, Tensor: t.Name, Detail: "reading the base", Err: err}
+		return &formats.Error{Class: formats.ErrInput, File: o.p.base.Path(), Tensor: t.Name, Err: err}
 	}
 	changed := differInValue(block, old, t.DType)
 	var s Statistics

@@ -130,13 +130,16 @@ func (p *Plan) merge(t *Target) formats.Tensor {
 		if !slices.ContainsFunc(stage, func(p *part) bool { return !idle(p) }) {
 			continue
 		}
-		w.Data = newMerged(w, origin, stage, roundDelta, p.cache)
+		w.Data = newMerged(p.base.Path(), w, origin, stage, roundDelta, p.cache)
 	}
 	return w
 }
 
 // Targets returns what the plan changes, in the order of the adapters.
 func (p *Plan) Targets() []*Target { return p.targets }
+
+// Rounding returns where the plan rounds.
+func (p *Plan) Rounding() Rounding { return p.rounding }
 
 // Base returns the checkpoint that the plan was made for.
 func (p *Plan) Base() *formats.Checkpoint { return p.base }

@@ -38,9 +38,11 @@ func Select(m *Model, sel adapter.Selection) ([]Site, error) {
 			problems.Add(formats.Unfitf("", "", "module %s is selected but its weight is %s (want F64, F32, F16 or BF16)", formats.Quote(s.Module), s.Weight.DType))
 			continue
 		}
+		problems.Add(checkTied(m, s.Module, func(format string, args ...any) *formats.Error { return formats.Unfitf("", "", format, args...) }))
 		out = append(out, s)
 	}
 	problems.Add(checkContainers(m, sel, matcher))
+	problems.Add(checkUsed(m, sel))
 	for _, name := range sel.TargetModules {
 		if !slices.ContainsFunc(m.Sites, func(s Site) bool { return s.Module == name || strings.HasSuffix(s.Module, "."+name) }) {
 			problems.Add(noModule(m, name))
@@ -76,6 +78,37 @@ func checkContainers(m *Model, sel adapter.Selection, matcher *adapter.Matcher) 
 		}
 	}
 	return nil
+}
+
+// checkUsed refuses an exclusion or a layer number that decides nothing: a slip of the pen.
+func checkUsed(m *Model, sel adapter.Selection) error {
+	var problems formats.Problems
+	for _, name := range sel.ExcludeModules {
+		if !slices.ContainsFunc(m.Sites, func(s Site) bool { return s.Module == name || strings.HasSuffix(s.Module, "."+name) }) {
+			problems.Add(formats.Unfitf("", "", "exclude_modules %s: no module is called so", formats.Quote(name)))
+		}
+	}
+	for _, layer := range sel.LayersToTransform {
+		one := sel
+		one.LayersToTransform = []int64{layer}
+		matcher, err := one.Compile()
+		if err != nil {
+			return formats.Usagef("%v", err)
+		}
+		hit := false
+		for _, s := range m.Sites {
+			ok, err := matcher.Match(s.Module)
+			if err != nil {
+				return formats.Usagef("matching module %s: %v", formats.Quote(s.Module), err)
+			}
+			// A module that is named whole is targeted whatever the layer.
+			hit = hit || ok && !slices.Contains(sel.TargetModules, s.Module)
+		}
+		if !hit {
+			problems.Add(formats.Unfitf("", "", "layers_to_transform %d: no targeted module is in that layer", layer))
+		}
+	}
+	return problems.Err()
 }
 
 // parent returns the path of the module that holds another; "" at the top.

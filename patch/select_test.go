@@ -73,13 +73,15 @@ func (s selection) model(t *testing.T, name string) *patch.Model {
 
 // Where graft differs from PEFT on purpose.
 const (
-	noDefaults = "graft has no table of default targets: they must be named"
-	noTask     = "a classifier's head is never adapted by all-linear, whatever task_type says"
+	noDefaults  = "graft has no table of default targets: they must be named"
+	noExclusion = "graft refuses an exclusion that hits no layer"
+	noTask      = "a classifier's head is never adapted by all-linear, whatever task_type says"
 )
 
 var differences = map[string]string{
 	"default llama": noDefaults, "default gpt2": noDefaults, "default bert": noDefaults,
-	"all-linear in BERT": noTask,
+	"all-linear in BERT":         noTask,
+	"all-linear with exclusions": noExclusion, "exclude a container": noExclusion, "exclude that hits nothing": noExclusion,
 }
 
 func TestSelectLikePEFT(t *testing.T) {
@@ -97,6 +99,12 @@ func TestSelectLikePEFT(t *testing.T) {
 			case noDefaults:
 				checkClass(t, err, formats.ErrUnfit, "targets no module")
 				return
+			case noExclusion:
+				checkClass(t, err, formats.ErrUnfit, "exclude_modules ", ": no module is called so")
+				cfg.Selection.ExcludeModules = slices.DeleteFunc(cfg.Selection.ExcludeModules, func(name string) bool {
+					return !slices.ContainsFunc(m.Sites, func(s patch.Site) bool { return strings.HasSuffix("."+s.Module, "."+name) })
+				})
+				sites, err = patch.Select(m, cfg.Selection)
 			case noTask:
 				want = slices.DeleteFunc(slices.Clone(want), func(m string) bool { return m == "classifier" })
 			}

@@ -38,7 +38,7 @@ const verifyBlock = 2 << 20
 // want recomputes every target. progress, if not nil, is called with the bytes
 // compared since the last call, from several goroutines.
 func Compare(ctx context.Context, got, want *formats.Checkpoint, progress func(int64)) ([]Difference, error) {
-	var out []Difference
+	out := []Difference{}
 	for w := range want.Tensors() {
 		g, ok := got.Tensor(w.Name)
 		switch {

@@ -23,6 +23,7 @@ func mergeCommand() *cli.Command {
 			"rounding to the base's dtype. Memory does not grow with the model.",
 		Flags: append([]cli.Flag{
 			baseFlag(), adaptersFlag(true),
+			roundingFlag(),
 			&cli.BoolFlag{Name: "allow-lost", Usage: "accept targets whose whole change is lost to rounding"},
 			&cli.BoolFlag{Name: "no-fsync", Usage: "do not wait for the disk: faster, not safe against power loss"},
 		}, outputFlags("the merged model")...),
@@ -36,6 +37,7 @@ type mergeResult struct {
 	Version  string        `json:"version"`
 	Base     string        `json:"base"`
 	Adapters []usedAdapter `json:"adapters"`
+	Rounding string        `json:"rounding"`
 	Out      string        `json:"out"`
 	DryRun   bool          `json:"dry_run,omitempty"`
 	Files    int           `json:"files"`
@@ -60,6 +62,11 @@ type mergeTarget struct {
 	Scale   float64 `json:"scale,omitempty"`
 	Bytes   int64   `json:"bytes"`
 	Outcome string  `json:"outcome,omitempty"`
+
+	Changed  int64    `json:"changed_elements,omitempty"`
+	Max      float64  `json:"max_change,omitempty"`
+	Mean     float64  `json:"mean_change,omitempty"`
+	Survived *float64 `json:"surviving_share,omitempty"` // of the update, after rounding
 }
 
 func mergeAction(c *cli.Context) error {
@@ -72,7 +79,7 @@ func mergeAction(c *cli.Context) error {
 		return err
 	}
 	defer in.Close()
-	plan, err := patch.NewPlan(in.base, in.adapters...)
+	plan, err := patch.NewPlanRounding(in.base, patch.Rounding(c.String("rounding")), in.adapters...)
 	if err != nil {
 		return err
 	}
@@ -84,7 +91,7 @@ func mergeAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	observer := plan.Observer(false)
+	observer := plan.Observer(co.json || co.report != "")
 	opts := hf.WriteOptions{
 		WriteOptions: safetensors.WriteOptions{Observe: observer.Observe},
 		Force:        c.Bool("force"), NoSync: c.Bool("no-fsync"), Inputs: in.paths(),
@@ -134,6 +141,7 @@ func newMergeResult(in *operands, plan *patch.Plan, out string) (*mergeResult, e
 		Schema: "graft.merge/1", Version: readVersion().Version, Base: in.base.Path(), Out: out,
 		Files: len(in.base.Shards()), Bytes: in.base.Size(), Tensors: in.base.Len(),
 	}
+	res.Rounding = string(plan.Rounding())
 	for _, w := range in.adapters {
 		res.Adapters = append(res.Adapters, usedAdapter{w.Adapter.Path, w.Weight})
 	}
@@ -158,9 +166,21 @@ func (r *mergeResult) account(results []patch.Result) {
 		t := &r.Targets[i]
 		if x, ok := at[t.Tensor]; ok {
 			t.Outcome = x.Outcome.String()
+			t.measured(x.Statistics)
 		} else {
 			t.Outcome = "replaced"
 		}
+	}
+}
+
+// measured takes in a target's statistics, if there are any.
+func (t *mergeTarget) measured(s *patch.Statistics) {
+	if s == nil {
+		return
+	}
+	t.Changed, t.Max, t.Mean = s.Changed, s.Max, s.Mean
+	if s.Survived == s.Survived {
+		t.Survived = &s.Survived
 	}
 }
 

@@ -281,20 +281,12 @@ func (j *trainJob) run(ctx context.Context) (*trainResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	write := func(dir string) error {
-		if stopped {
-			if dir, err = subdir(dir, fmt.Sprintf("checkpoint-%d", result.State.GlobalStep)); err != nil {
-				return err
-			}
-		}
-		return writeTraining(dir, trained, result.State, points, metrics.Bytes())
+	write := func(dir string) error { return writeTraining(dir, trained, result.State, points, metrics.Bytes()) }
+	if stopped {
+		return nil, j.leave(result.State.GlobalStep, write)
 	}
 	if err := publishDir(j.out, j.force, write); err != nil {
 		return nil, err
-	}
-	if stopped {
-		return nil, &interruption{fmt.Sprintf("what was learned in %s is in %s", countOf(result.State.GlobalStep, "step"),
-			filepath.Join(j.out, fmt.Sprintf("checkpoint-%d", result.State.GlobalStep)))}
 	}
 	return j.result(result, points, trained, time.Since(began)), nil
 }
@@ -308,12 +300,18 @@ func readable(inputs []string) []string {
 	})
 }
 
-func subdir(dir, name string) (string, error) {
-	dir = filepath.Join(dir, name)
-	if err := os.Mkdir(dir, 0o777); err != nil {
-		return "", formats.Outputf(dir, err, "")
+// leave publishes what an interrupted run has learned as OUT/checkpoint-N. What else is
+// in OUT stays: with --force it would be replaced by a finished run only.
+func (j *trainJob) leave(step int, write func(dir string) error) error {
+	if err := os.MkdirAll(j.out, 0o777); err != nil {
+		return formats.Outputf(j.out, osCause(err), "")
 	}
-	return dir, nil
+	dir := filepath.Join(j.out, fmt.Sprintf("checkpoint-%d", step))
+	if err := publishDir(dir, true, write); err != nil {
+		os.Remove(j.out) // if it is empty
+		return err
+	}
+	return &interruption{fmt.Sprintf("what was learned in %s is in %s", countOf(step, "step"), dir)}
 }
 
 func (j *trainJob) result(r train.Result, points []train.Point, trained *adapter.Adapter, took time.Duration) *trainResult {

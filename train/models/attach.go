@@ -71,6 +71,10 @@ func (p *attachment) apply() {
 // lowRank plans scale·B·A on a linear layer.
 func (p *attachment) lowRank(e adapter.Entry, u *adapter.LowRank) {
 	i := slices.IndexFunc(p.host.linears, func(m Module) bool { return m.Path == e.Module || m.Path == body+e.Module })
+	if _, other := p.host.slots[e.Module+".weight"]; i < 0 && other {
+		p.unfit(e, "low-rank updates lie on linear layers only, and it is none")
+		return
+	}
 	if i < 0 {
 		p.noModule(e, "low-rank updates lie on linear layers only")
 		return

@@ -71,7 +71,7 @@ func TestAttachRefusals(t *testing.T) {
 			"factors are not those of a linear layer (A is [2 3 2 2], B is [24 2])"},
 		"in":     {of(pair(qProj, 13, 2, 24)), false, "factors do not fit the layer (got A [2 13] and B [24 2], want [r 12] and [24 r])"},
 		"out":    {of(pair(qProj, 12, 2, 12)), false, "factors do not fit the layer"},
-		"rank 0": {of(pair(qProj, 12, 0, 24)), false, "factors do not fit the layer"},
+		"rank 0": {of(pair(qProj, 12, 0, 24)), false, "factors of rank 0"},
 		"ranks": {of(with(pair(qProj, 12, 2, 24), func(u *adapter.LowRank) { u.B = tensor("B", 24, 3) })), false,
 			"A and B disagree on the rank"},
 		"dtype": {of(with(pair(qProj, 12, 2, 24), func(u *adapter.LowRank) { u.B.DType = formats.I32 })), false,
