@@ -110,7 +110,7 @@ func (u *LowRank) Check() error {
 	}
 	_, br := u.B.Matrix()
 	if u.A.Shape[0] != br {
-		return fmt.Errorf("A and B disagree on the rank (A is %v, B is %v)", u.A.Shape, u.B.Shape)
+		return fmt.Errorf("factors A and B disagree on the rank (A is %v, B is %v)", u.A.Shape, u.B.Shape)
 	}
 	if br == 0 {
 		return fmt.Errorf("factors of rank 0 (A is %v, B is %v)", u.A.Shape, u.B.Shape)
