@@ -175,6 +175,10 @@ func (c *Checkpoint) ReadSideFile(name string, limit int64) ([]byte, error) {
 	}
 	buf := make([]byte, f.Size)
 	if err := ReadFullAt(f.Data, buf, 0); err != nil {
+		var e *Error
+		if errors.As(err, &e) {
+			return nil, err // it names the file
+		}
 		return nil, &Error{Class: ErrInput, File: c.path, Detail: name, Err: err}
 	}
 	return buf, nil

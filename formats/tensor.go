@@ -33,7 +33,18 @@ type Preparer interface {
 // FileRanger is implemented by tensor data that lies in a file as it is, so that a
 // sink may copy file to file. ok is false when there is no such range.
 type FileRanger interface {
-	FileRange() (f *os.File, off, n int64, ok bool)
+	FileRange() (f SourceFile, off, n int64, ok bool)
+}
+
+// SourceFile is an input file that need not be open all the time, so that a checkpoint
+// can have more files than a process can have open. Equal values are the same file. It
+// is safe for concurrent use.
+type SourceFile interface {
+	io.ReaderAt
+	Name() string // for messages
+	Size() int64
+	// Use calls do with the open file, which stays open at least until do returns.
+	Use(do func(f *os.File) error) error
 }
 
 // Elements returns the number of elements; 1 for a scalar. It panics if the shape

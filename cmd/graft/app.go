@@ -60,7 +60,7 @@ func newApp() *cli.App {
 		CustomAppHelpTemplate:     appHelp,
 		Commands: []*cli.Command{
 			quickstartCommand(), inspectCommand(), initCommand(), trainCommand(), evalCommand(), generateCommand(),
-			mergeCommand(), verifyCommand(), completionCommand(), versionCommand(),
+			mergeCommand(), verifyCommand(), convertCommand(), completionCommand(), versionCommand(),
 		},
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   usageError,

@@ -68,7 +68,9 @@ var examples = map[string]string{
 	"generate": "graft generate --base Llama-3.2-1B --adapter my-adapter --prompt 'Once' --seed 1",
 	"merge": "graft merge --base Llama-3.2-1B --adapter my-adapter --out merged\n" +
 		"graft merge --base Llama-3.2-1B --adapter style=0.7 --adapter facts=0.5 --out merged --dry-run",
-	"verify":     "graft verify --base Llama-3.2-1B --adapter my-adapter --merged merged",
+	"verify": "graft verify --base Llama-3.2-1B --adapter my-adapter --merged merged",
+	"convert": "graft convert Llama-3.2-1B --to safetensors --dtype f16 --out half\n" +
+		"graft convert merged --to safetensors --max-shard-size 2GB --out sharded",
 	"completion": "graft completion bash",
 	"version":    "graft version --json",
 }

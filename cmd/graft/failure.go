@@ -25,7 +25,11 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 		fmt.Fprintf(stderr, "graft: interrupted; %s\n", interrupted.left)
 		return 130
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		fmt.Fprintln(stderr, "graft: interrupted; nothing was written")
+		left, ok := resumable(err)
+		if !ok {
+			left = "nothing was written"
+		}
+		fmt.Fprintf(stderr, "graft: interrupted; %s\n", left)
 		return 130
 	}
 	code := exitCode(err)
@@ -33,6 +37,9 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 	var e *formats.Error
 	if errors.As(err, &e) && e.Hint != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", e.Hint)
+	}
+	if left, ok := resumable(err); ok {
+		fmt.Fprintf(stderr, "hint: %s\n", left)
 	}
 	return code
 }

@@ -3,13 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/seed-b982eded/graft/formats/hf"
-	"github.com/seed-b982eded/graft/formats/safetensors"
 	"github.com/seed-b982eded/graft/patch"
 )
 
@@ -25,8 +24,7 @@ func mergeCommand() *cli.Command {
 			baseFlag(), adaptersFlag(true),
 			roundingFlag(),
 			&cli.BoolFlag{Name: "allow-lost", Usage: "accept targets whose whole change is lost to rounding"},
-			&cli.BoolFlag{Name: "no-fsync", Usage: "do not wait for the disk: faster, not safe against power loss"},
-		}, outputFlags("the merged model")...),
+		}, slices.Concat(publishFlags(), outputFlags("the merged model"))...),
 		Action: mergeAction,
 	}
 }
@@ -45,6 +43,8 @@ type mergeResult struct {
 	Tensors  int           `json:"tensors"`
 	Targets  []mergeTarget `json:"targets"`
 	LeftOut  []string      `json:"left_out,omitempty"`
+	Inputs   []inputFile   `json:"inputs"`
+	Written  []writtenFile `json:"written,omitempty"`
 }
 
 type usedAdapter struct {
@@ -83,40 +83,30 @@ func mergeAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	out := outPath(c)
-	if err := co.checkReport(out, in.paths()...); err != nil {
+	if err := co.checkReport(outPath(c), in.paths()...); err != nil {
 		return err
 	}
-	res, err := newMergeResult(in, plan, out)
+	pub, err := newPublication(c, co, "merging", plan.Merge(), in.paths())
 	if err != nil {
 		return err
 	}
-	observer := plan.Observer(co.json || co.report != "")
-	opts := hf.WriteOptions{
-		WriteOptions: safetensors.WriteOptions{Observe: observer.Observe},
-		Force:        c.Bool("force"), NoSync: c.Bool("no-fsync"), Inputs: in.paths(),
-	}
-	merged := plan.Merge()
-	if err := hf.CheckOutput(merged, out, opts); err != nil {
+	res, err := newMergeResult(in, plan, pub)
+	if err != nil {
 		return err
 	}
-	if n := len(res.LeftOut); n > 0 {
-		shown := res.LeftOut[:min(n, 5)]
-		more := ""
-		if n > len(shown) {
-			more = fmt.Sprintf(" and %d more", n-len(shown))
-		}
-		co.note("note: not carried to the output: %s%s", joinNames(shown), more)
+	if pub.opts.ID, err = jobID(res.Inputs, "merge", res.Adapters, res.Rounding, c.String("max-shard-size")); err != nil {
+		return err
 	}
+	if err := pub.check(); err != nil {
+		return err
+	}
+	pub.noteLeftOut(res.LeftOut)
 	if res.DryRun = c.Bool("dry-run"); res.DryRun {
 		return co.emit(res, func(w io.Writer) { res.table(w) })
 	}
-	began := time.Now()
-	b := co.newBar("merging", float64(merged.Size()))
-	opts.Progress = func(n int64) {
-		b.add(float64(n), func(rate float64) string { return sizeText(int64(rate)) + "/s" })
-	}
-	opts.Check = func() error {
+	observer := plan.Observer(co.json || co.report != "")
+	pub.opts.Observe = observer.Observe
+	pub.opts.Check = func() error {
 		results, err := observer.Results()
 		if err != nil {
 			return err
@@ -127,19 +117,17 @@ func mergeAction(c *cli.Context) error {
 		}
 		return patch.CheckLost(results)
 	}
-	err = hf.Write(c.Context, merged, out, opts)
-	b.end()
-	if err != nil {
+	if err := pub.run(c.Context); err != nil {
 		return err
 	}
-	co.note("merged %s in %.1f s", sizeText(res.Bytes), time.Since(began).Seconds())
+	res.Written = pub.files
 	return co.emit(res, res.summary)
 }
 
-func newMergeResult(in *operands, plan *patch.Plan, out string) (*mergeResult, error) {
+func newMergeResult(in *operands, plan *patch.Plan, pub *publication) (*mergeResult, error) {
 	res := &mergeResult{
-		Schema: "graft.merge/1", Version: readVersion().Version, Base: in.base.Path(), Out: out,
-		Files: len(in.base.Shards()), Bytes: in.base.Size(), Tensors: in.base.Len(),
+		Schema: "graft.merge/1", Version: readVersion().Version, Base: in.base.Path(), Out: pub.out,
+		Files: len(pub.ckpt.Shards()), Bytes: in.base.Size(), Tensors: in.base.Len(),
 	}
 	res.Rounding = string(plan.Rounding())
 	for _, w := range in.adapters {
@@ -152,8 +140,20 @@ func newMergeResult(in *operands, plan *patch.Plan, out string) (*mergeResult, e
 		})
 	}
 	var err error
-	res.LeftOut, err = hf.LeftOut(in.base)
-	return res, err
+	if res.LeftOut, err = hf.LeftOut(in.base); err != nil {
+		return nil, err
+	}
+	if res.Inputs, err = weightFiles(in.base); err != nil {
+		return nil, err
+	}
+	for _, w := range in.adapters {
+		files, err := adapterFiles(w.Adapter)
+		if err != nil {
+			return nil, err
+		}
+		res.Inputs = append(res.Inputs, files...)
+	}
+	return res, nil
 }
 
 // account takes in what became of the targets.
@@ -207,4 +207,5 @@ func (r *mergeResult) summary(w io.Writer) {
 		}
 	}
 	fmt.Fprintf(w, "; %s in %s\n", sizeText(r.Bytes), countOf(r.Files, "file"))
+	printSums(w, r.Written)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/internal/fault"
+	"github.com/seed-b982eded/graft/internal/filecopy"
 )
 
 // confined opens files of a model directory by names that may be hostile: they
@@ -53,18 +55,32 @@ func (c *confined) Close() error {
 
 // open opens a regular file. It stats before it opens: opening a FIFO would wait.
 func (c *confined) open(name string) (*os.File, error) {
-	root, rel, info, err := c.find(name)
+	root, rel, _, err := c.findRegular(name)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, formats.Rejectf(filepath.Join(c.path, name), "", "not a regular file")
-	}
-	f, err := root.Open(rel)
+	f, err := fault.OpenIn(root, rel)
 	if err != nil {
 		return nil, &formats.Error{Class: formats.ErrInput, File: filepath.Join(c.path, name), Err: cause(err)}
 	}
 	return f, nil
+}
+
+// source returns a regular file that is opened when it is read.
+func (c *confined) source(name string) (*filecopy.Source, error) {
+	_, _, info, err := c.findRegular(name)
+	if err != nil {
+		return nil, err
+	}
+	return filecopy.NewSource(filepath.Join(c.path, name), info, func() (*os.File, error) { return c.open(name) }), nil
+}
+
+func (c *confined) findRegular(name string) (*os.Root, string, fs.FileInfo, error) {
+	root, rel, info, err := c.find(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = formats.Rejectf(filepath.Join(c.path, name), "", "not a regular file")
+	}
+	return root, rel, info, err
 }
 
 // find returns where a name leads.

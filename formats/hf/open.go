@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/safetensors"
+	"github.com/seed-b982eded/graft/internal/fault"
 )
 
 // Open opens a model directory: one safetensors file or a sharded set with its
@@ -28,9 +29,8 @@ func Open(dir string) (*formats.Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &opener{c: c}
+	o := &opener{c: c, files: []io.Closer{c}}
 	ckpt, err := o.open(dir)
-	c.Close()
 	if err != nil {
 		o.Close()
 		return nil, err
@@ -70,7 +70,8 @@ func snapshot(dir string) (string, error) {
 	return filepath.Join(snapshots, entries[0].Name()), nil
 }
 
-// opener collects the files it opens, so that they can be closed together.
+// opener collects what is to be closed together: the directory, through which files are
+// opened again, and the files.
 type opener struct {
 	c     *confined
 	files []io.Closer
@@ -109,7 +110,7 @@ func (o *opener) open(dir string) (*formats.Checkpoint, error) {
 	}
 	shards := make([]formats.Shard, len(names))
 	for i, name := range names {
-		f, err := o.c.open(name)
+		f, err := o.c.source(name)
 		if err != nil {
 			return nil, err
 		}
@@ -226,7 +227,7 @@ func list(c *confined) (*listing, error) {
 }
 
 func (l *listing) walk(c *confined, dir string, depth int) error {
-	d, err := c.root.Open(dir)
+	d, err := fault.OpenIn(c.root, dir)
 	if err != nil {
 		return &formats.Error{Class: formats.ErrInput, File: filepath.Join(c.path, dir), Err: cause(err)}
 	}
@@ -323,22 +324,15 @@ func (o *opener) sideFiles(l *listing, shards []string) ([]formats.SideFile, err
 		return nil, formats.Rejectf(o.c.path, "", "too many files beside the weights (got %d, want at most %d)", len(names), formats.MaxSideFiles)
 	}
 	for _, name := range names {
-		_, _, info, err := o.c.find(name)
+		f, err := o.c.source(name)
 		if err != nil {
 			return nil, err
 		}
-		if !info.Mode().IsRegular() {
-			return nil, formats.Rejectf(filepath.Join(o.c.path, name), "", "not a regular file")
-		}
-		if info.Size() > formats.MaxSideFileBytes {
-			return nil, formats.Rejectf(filepath.Join(o.c.path, name), "", "too large for a side file (got %d bytes, want at most %d)", info.Size(), formats.MaxSideFileBytes)
-		}
-		f, err := o.c.open(name)
-		if err != nil {
-			return nil, err
+		if f.Size() > formats.MaxSideFileBytes {
+			return nil, formats.Rejectf(f.Name(), "", "too large for a side file (got %d bytes, want at most %d)", f.Size(), formats.MaxSideFileBytes)
 		}
 		o.files = append(o.files, f)
-		side = append(side, formats.SideFile{Name: name, Size: info.Size(), Data: f})
+		side = append(side, formats.SideFile{Name: name, Size: f.Size(), Data: f})
 	}
 	return side, nil
 }

@@ -3,9 +3,6 @@ package hf
 import (
 	"context"
 	"errors"
-	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -22,11 +19,35 @@ type WriteOptions struct {
 	ID     string       // names the staging place; random when empty
 	Check  func() error // called when everything is written; an error stops the publication
 	Inputs []string     // paths beside the checkpoint's own that must not be overwritten
+
+	// Resume lets finished shards stay when Write fails, is interrupted or killed, and
+	// goes on from those that an earlier call left. It needs ID, which must differ
+	// whenever the output would: a hash of all that the plan is made of. Errors after
+	// which something stays are of the type [ResumableError].
+	Resume bool
+	// File, if set, is called for every file of the output once it is complete, weights
+	// and side files, one after another. What it is told comes from reading the file
+	// back, which is done for it alone. An error stops the writing.
+	File func(FileResult) error
+	// SHA256 adds that sum to what File is told.
+	SHA256 bool
 }
+
+// ResumableError is a failure of [Write] after which finished shards stay in the staging
+// directory Dir, where a call with the same ID and Resume finds them. It reads as Err.
+type ResumableError struct {
+	Dir              string
+	Finished, Shards int // how many shards are finished, of how many; 0 also where the journal could not be read
+	Err              error
+}
+
+func (e *ResumableError) Error() string { return e.Err.Error() }
+func (e *ResumableError) Unwrap() error { return e.Err }
 
 // Write publishes a checkpoint at out, under the layout and file names it came in: a
 // model directory with index and side files, or one file. Nothing exists at out
-// before the whole result is good, and on any error nothing is left behind. Errors of
+// before the whole result is good, and on any error what was there stays as it was and
+// nothing is left beside it, but for what WriteOptions.Resume keeps. Errors of
 // the output are [formats.ErrOutput]; an output that is or holds an input is
 // [formats.ErrUsage].
 func Write(ctx context.Context, c *formats.Checkpoint, out string, opts WriteOptions) error {
@@ -39,29 +60,64 @@ func Write(ctx context.Context, c *formats.Checkpoint, out string, opts WriteOpt
 		if err != nil {
 			return err
 		}
-		err = safetensors.Write(ctx, stage.Path(), c.Shards()[0], opts.WriteOptions)
-		return finish(ctx, stage, out, opts, err)
+		if err := writeSingle(ctx, c.Shards()[0], stage.Path(), filepath.Base(out), opts); err != nil {
+			stage.Abort()
+			return rename(err, stage.Path(), out)
+		}
+		return stage.Publish()
+	}
+	if opts.Resume {
+		stageOptions.Resume, stageOptions.Scratch = true, journalName
 	}
 	stage, err := atomicfile.NewDir(out, stageOptions)
 	if err != nil {
 		return err
 	}
-	return finish(ctx, stage, out, opts, writeDir(ctx, c, stage.Path(), opts))
+	d := &directory{c: c, dir: stage.Path(), opts: opts}
+	err = d.write(ctx)
+	if err == nil {
+		if err = stage.Publish(); err == nil {
+			return nil
+		}
+		if stage.Over() {
+			return err
+		}
+		d.journal.restore()
+	}
+	err = rename(err, stage.Path(), out)
+	if !d.keep() {
+		stage.Abort()
+		return err
+	}
+	stage.Leave()
+	return &ResumableError{Dir: stage.Path(), Finished: d.journal.finished(), Shards: len(c.Shards()), Err: err}
 }
 
-// finish publishes the stage, or aborts it where err says that it is no good.
-func finish(ctx context.Context, stage *atomicfile.Stage, out string, opts WriteOptions, err error) error {
-	if err == nil && opts.Check != nil {
-		err = opts.Check()
+func writeSingle(ctx context.Context, s formats.Shard, path, name string, opts WriteOptions) error {
+	if err := safetensors.Write(ctx, path, s, opts.WriteOptions); err != nil {
+		return err
 	}
-	if err == nil {
-		err = ctx.Err()
+	if opts.File != nil {
+		r, err := readBack(ctx, path, opts)
+		if err != nil {
+			return err
+		}
+		r.Name = name
+		if err := opts.File(r); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		stage.Abort()
-		return rename(err, stage.Path(), out)
+	return approve(ctx, opts)
+}
+
+// approve is the last thing before the publication.
+func approve(ctx context.Context, opts WriteOptions) error {
+	if opts.Check != nil {
+		if err := opts.Check(); err != nil {
+			return err
+		}
 	}
-	return stage.Publish()
+	return ctx.Err()
 }
 
 // rename makes an error about a staged file speak of the final one, which is what
@@ -74,161 +130,4 @@ func rename(err error, staged, out string) error {
 		}
 	}
 	return err
-}
-
-func writeDir(ctx context.Context, c *formats.Checkpoint, dir string, opts WriteOptions) error {
-	for _, s := range c.Shards() {
-		if err := safetensors.Write(ctx, filepath.Join(dir, s.Name), s, opts.WriteOptions); err != nil {
-			return err
-		}
-	}
-	var oldIndex []byte
-	indexName := "model" + indexSuffix
-	for _, f := range c.SideFiles() {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if strings.HasSuffix(f.Name, indexSuffix) && !strings.Contains(f.Name, "/") {
-			indexName = f.Name
-			var err error
-			if oldIndex, err = c.ReadSideFile(f.Name, formats.MaxIndexBytes); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := writeSide(filepath.Join(dir, filepath.FromSlash(f.Name)), f); err != nil {
-			return err
-		}
-	}
-	if oldIndex == nil && len(c.Shards()) == 1 {
-		return nil
-	}
-	text, err := renderIndex(c, oldIndex)
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(dir, indexName)
-	if err := os.WriteFile(path, text, 0o666); err != nil {
-		return formats.Outputf(path, cause(err), "")
-	}
-	return nil
-}
-
-func writeSide(path string, f formats.SideFile) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return formats.Outputf(path, cause(err), "")
-	}
-	dst, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
-	if err != nil {
-		return formats.Outputf(path, cause(err), "")
-	}
-	src := &source{r: io.NewSectionReader(f.Data, 0, f.Size)}
-	n, err := io.Copy(dst, src)
-	if err2 := dst.Close(); err == nil {
-		err = err2
-	}
-	switch {
-	case src.err != nil:
-		return &formats.Error{Class: formats.ErrInput, File: f.Name, Err: cause(src.err)}
-	case err != nil:
-		return formats.Outputf(path, cause(err), "")
-	case n != f.Size:
-		return formats.Rejectf(f.Name, "", "it changed while it was read (got %d bytes, want %d)", n, f.Size)
-	}
-	return nil
-}
-
-// source remembers a failure of what is read, to tell it from one of what is written.
-type source struct {
-	r   io.Reader
-	err error
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.r.Read(p)
-	if err != nil && err != io.EOF {
-		s.err = err
-	}
-	return n, err
-}
-
-// CheckOutput reports what would keep [Write] from starting: an output that exists,
-// that is or holds an input or lies in one, or that does not fit on the disk. It
-// creates nothing.
-func CheckOutput(c *formats.Checkpoint, out string, opts WriteOptions) error {
-	for _, in := range append([]string{c.Path()}, opts.Inputs...) {
-		if err := CheckApart(in, out); err != nil {
-			return err
-		}
-	}
-	if err := atomicfile.Check(out, c.Layout() == formats.Directory, opts.Force); err != nil {
-		return err
-	}
-	var need int64
-	for _, s := range c.Shards() {
-		n, err := safetensors.EncodedSize(s)
-		if err != nil {
-			return formats.Outputf(out, err, "")
-		}
-		need += n
-	}
-	for _, f := range c.SideFiles() {
-		need += f.Size
-	}
-	if free, err := atomicfile.FreeSpace(out); err == nil && free < need {
-		return formats.Outputf(out, nil, "no space left on device (got %d bytes free, want %d)", free, need)
-	}
-	return nil
-}
-
-// CheckApart refuses an output that is the input, holds it, or lies in it, also
-// through links.
-func CheckApart(in, out string) error {
-	a, err := filepath.EvalSymlinks(in)
-	if err == nil {
-		a, err = filepath.Abs(a)
-	}
-	if err != nil {
-		return &formats.Error{Class: formats.ErrInput, File: in, Err: cause(err)}
-	}
-	b := realPath(out)
-	if same(a, b) || within(a, b) || within(b, a) {
-		return formats.Usagef("output %s overlaps input %s", formats.Quote(out), formats.Quote(in)).WithHint("choose another place for the output: graft never changes its inputs")
-	}
-	return nil
-}
-
-// realPath resolves the links of the part of a path that exists.
-func realPath(path string) string {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return path
-	}
-	rest := ""
-	for dir := abs; ; {
-		if real, err := filepath.EvalSymlinks(dir); err == nil {
-			return filepath.Join(real, rest)
-		} else if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
-			return abs
-		}
-		rest = filepath.Join(filepath.Base(dir), rest)
-		dir = filepath.Dir(dir)
-	}
-}
-
-func same(a, b string) bool {
-	if a == b {
-		return true
-	}
-	x, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	y, err := os.Stat(b)
-	return err == nil && os.SameFile(x, y)
-}
-
-func within(path, dir string) bool {
-	rel, err := filepath.Rel(dir, path)
-	return err == nil && filepath.IsLocal(rel)
 }

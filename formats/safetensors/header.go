@@ -35,7 +35,7 @@ func readHeader(r io.ReaderAt, size int64, file string) (*header, error) {
 	}
 	var first [8]byte
 	if err := formats.ReadFullAt(r, first[:], 0); err != nil {
-		return nil, &formats.Error{Class: formats.ErrInput, File: file, Err: err}
+		return nil, readError(file, "", err)
 	}
 	n := binary.LittleEndian.Uint64(first[:])
 	switch {
@@ -52,7 +52,7 @@ func readHeader(r io.ReaderAt, size int64, file string) (*header, error) {
 	}
 	text := make([]byte, n)
 	if err := formats.ReadFullAt(r, text, 8); err != nil {
-		return nil, &formats.Error{Class: formats.ErrInput, File: file, Err: err}
+		return nil, readError(file, "", err)
 	}
 	if text[0] != '{' { // a length that small can begin another format too
 		if kind := looksLike(r, size); kind != "" {

@@ -11,7 +11,9 @@
 // A file is accepted only when the format allows all of it: one reading of the
 // header, tensors that cover the file exactly, known dtypes. Reading takes memory for
 // the header alone; tensor bytes are read with pread when asked for, never mapped, so
-// that a file cut short under the reader is an error and not a crash.
+// that a file cut short under the reader is an error and not a crash. A file is open
+// while it is read and a while after; one that is another when it is opened again, or
+// has changed, is refused.
 //
 // Files are written with the header compact, "format": "pt" present, tensors in the
 // order given, padded with spaces to 8 bytes as the Rust library does; a file that
@@ -21,32 +23,52 @@
 package safetensors
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/internal/fault"
+	"github.com/seed-b982eded/graft/internal/filecopy"
 )
 
 // Open opens one safetensors file as a checkpoint of one shard. Errors are
 // [formats.ErrInput].
 func Open(path string) (*formats.Checkpoint, error) {
-	f, err := OpenRegular(path)
+	info, err := statRegular(path)
 	if err != nil {
 		return nil, err
 	}
-	shard, err := OpenShard(f, path)
+	abs, err := filepath.Abs(path) // it may be opened again from another directory
 	if err != nil {
-		f.Close()
+		abs = path
+	}
+	src := filecopy.NewSource(path, info, func() (*os.File, error) { return OpenRegular(abs) })
+	shard, err := OpenShard(src, path)
+	if err != nil {
+		src.Close()
 		return nil, err
 	}
 	shard.Name = filepath.Base(path)
-	return formats.NewCheckpoint(path, formats.SingleFile, []formats.Shard{shard}, nil, f)
+	return formats.NewCheckpoint(path, formats.SingleFile, []formats.Shard{shard}, nil, src)
 }
 
 // OpenRegular opens a file for reading after making sure that it is one: opening a
 // FIFO would wait for ever, and a device has no end.
 func OpenRegular(path string) (*os.File, error) {
+	if _, err := statRegular(path); err != nil {
+		return nil, err
+	}
+	f, err := fault.Open(path)
+	if err != nil {
+		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: pathCause(err)}
+	}
+	return f, nil
+}
+
+func statRegular(path string) (fs.FileInfo, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: pathCause(err)}
@@ -54,30 +76,23 @@ func OpenRegular(path string) (*os.File, error) {
 	if !info.Mode().IsRegular() {
 		return nil, formats.Rejectf(path, "", "not a regular file")
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: pathCause(err)}
-	}
-	return f, nil
+	return info, nil
 }
 
 // pathCause strips the path that os errors repeat.
 func pathCause(err error) error {
-	if e, ok := err.(*os.PathError); ok {
+	var e *fs.PathError
+	if errors.As(err, &e) {
 		return e.Err
 	}
 	return err
 }
 
-// OpenShard reads the header of an open file, which the returned tensors read from
-// and which the caller closes when they are no longer used. file names it in messages.
-// The shard's Name is the base of file.
-func OpenShard(f *os.File, file string) (formats.Shard, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return formats.Shard{}, &formats.Error{Class: formats.ErrInput, File: file, Err: pathCause(err)}
-	}
-	h, err := readHeader(f, info.Size(), file)
+// OpenShard reads the header of a file, which the returned tensors read from and which
+// the caller closes when they are no longer used. file names it in messages. The shard's
+// Name is the base of file.
+func OpenShard(f formats.SourceFile, file string) (formats.Shard, error) {
+	h, err := readHeader(f, f.Size(), file)
 	if err != nil {
 		return formats.Shard{}, err
 	}
@@ -85,7 +100,7 @@ func OpenShard(f *os.File, file string) (formats.Shard, error) {
 	for i, e := range h.entries {
 		s.Tensors[i] = formats.Tensor{
 			Name: e.name, DType: e.dtype, Shape: e.shape,
-			Data: &fileRange{f, h.start + e.begin, e.end - e.begin},
+			Data: &fileRange{f, h.start + e.begin, e.end - e.begin, e.name},
 		}
 	}
 	return s, nil
@@ -93,8 +108,9 @@ func OpenShard(f *os.File, file string) (formats.Shard, error) {
 
 // fileRange is a tensor's bytes as they lie in a file.
 type fileRange struct {
-	f      *os.File
+	f      formats.SourceFile
 	off, n int64
+	name   string // of the tensor, for messages
 }
 
 func (r *fileRange) ReadAt(p []byte, off int64) (int, error) {
@@ -106,13 +122,28 @@ func (r *fileRange) ReadAt(p []byte, off int64) (int, error) {
 		p = p[:left]
 	}
 	n, err := r.f.ReadAt(p, r.off+off)
-	if err == nil && n < want {
-		err = io.EOF
+	if n < len(p) {
+		if err == nil || err == io.EOF { // the header was checked against the file's length
+			err = io.ErrUnexpectedEOF
+		}
+		return n, readError(r.f.Name(), r.name, err)
 	}
-	return n, err
+	if n < want {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// readError makes a failure to read from a file an error that names it.
+func readError(file, tensor string, err error) error {
+	var e *formats.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return &formats.Error{Class: formats.ErrInput, File: file, Tensor: tensor, Err: pathCause(err)}
 }
 
 // FileRange implements [formats.FileRanger].
-func (r *fileRange) FileRange() (f *os.File, off, n int64, ok bool) {
+func (r *fileRange) FileRange() (f formats.SourceFile, off, n int64, ok bool) {
 	return r.f, r.off, r.n, true
 }

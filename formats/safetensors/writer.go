@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/internal/fault"
 	"github.com/seed-b982eded/graft/internal/filecopy"
 )
 
@@ -33,6 +33,16 @@ const (
 	copySpan     = 32 << 20 // how much one file-to-file copy takes before others get a turn
 )
 
+func (o WriteOptions) withDefaults() WriteOptions {
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.BlockBytes <= 0 {
+		o.BlockBytes = defaultBlock
+	}
+	return o
+}
+
 // Write streams a shard into the file at path, which is created or overwritten: it
 // should lie in a staging place. Bytes that lie in a file are copied file to file;
 // others are made block by block on all workers. Memory is workers × block, whatever
@@ -42,23 +52,18 @@ const (
 // [formats.ErrInput] unless the source says otherwise. Of several failures the one
 // that comes first in the file is returned.
 func Write(ctx context.Context, path string, s formats.Shard, opts WriteOptions) error {
-	if opts.Workers <= 0 {
-		opts.Workers = runtime.GOMAXPROCS(0)
-	}
-	if opts.BlockBytes <= 0 {
-		opts.BlockBytes = defaultBlock
-	}
+	opts = opts.withDefaults()
 	head, err := encodeHeader(s)
 	if err != nil {
 		return formats.Outputf(path, err, "")
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o666)
+	f, err := fault.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR)
 	if err != nil {
 		return formats.Outputf(path, pathCause(err), "")
 	}
 	w := &writer{f: f, path: path, opts: opts}
 	err = w.run(ctx, head, s)
-	if err2 := f.Close(); err == nil && err2 != nil {
+	if err2 := fault.Close(f); err == nil && err2 != nil {
 		err = formats.Outputf(path, pathCause(err2), "")
 	}
 	return err
@@ -70,47 +75,18 @@ type writer struct {
 	opts WriteOptions
 }
 
-// block is a piece of work: a range of a tensor to make, or a range of a file to copy.
-type block struct {
-	tensor formats.Tensor // of a copy only where it takes bytes of no other
-	off, n int64          // in the tensor, or for a copy in src
-	dst    int64          // in the file
-	src    *os.File
-}
-
 func (w *writer) run(ctx context.Context, head []byte, s formats.Shard) error {
 	total := int64(len(head)) + s.Size()
-	if err := w.f.Truncate(total); err != nil {
+	if err := fault.Truncate(w.f, total); err != nil {
 		return formats.Outputf(w.path, pathCause(err), "")
 	}
-	if _, err := w.f.WriteAt(head, 0); err != nil {
+	if _, err := fault.WriteAt(w.f, head, 0); err != nil {
 		return formats.Outputf(w.path, pathCause(err), "")
 	}
 	w.progress(int64(len(head)))
-
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	work := make(chan numbered)
-	var first firstError
-	var wg sync.WaitGroup
-	for range w.opts.Workers {
-		wg.Go(func() {
-			var buf []byte
-			for b := range work {
-				var err error
-				if buf, err = w.do(b.block, buf); err != nil {
-					first.set(b.n, err)
-					cancel()
-				}
-			}
-		})
-	}
-	err := w.blocks(ctx, int64(len(head)), s, work)
-	close(work)
-	wg.Wait()
-	if first.err != nil {
-		return first.err
-	}
+	err := inParallel(ctx, w.opts.Workers, func(ctx context.Context, send func(block) error) error {
+		return w.blocks(ctx, int64(len(head)), s, send)
+	}, w.do)
 	if err != nil {
 		return err
 	}
@@ -124,41 +100,10 @@ func (w *writer) run(ctx context.Context, head []byte, s formats.Shard) error {
 	return nil
 }
 
-type numbered struct {
-	n int
-	block
-}
-
-// firstError keeps the error of the earliest block. Blocks are handed out in order,
-// so every earlier one has been handed out and will report.
-type firstError struct {
-	mu  sync.Mutex
-	n   int
-	err error
-}
-
-func (e *firstError) set(n int, err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.err == nil || n < e.n {
-		e.n, e.err = n, err
-	}
-}
-
 // blocks cuts the shard into blocks and sends them in order of their place in the
 // file, preparing each tensor before its first block.
-func (w *writer) blocks(ctx context.Context, dst int64, s formats.Shard, work chan<- numbered) error {
-	n := 0
+func (w *writer) blocks(ctx context.Context, dst int64, s formats.Shard, send func(block) error) error {
 	var pending block // a copy that the next tensor may extend
-	send := func(b block) error {
-		select {
-		case work <- numbered{n, b}:
-			n++
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 	flush := func() error {
 		for pending.n > 0 {
 			b := pending
@@ -172,21 +117,19 @@ func (w *writer) blocks(ctx context.Context, dst int64, s formats.Shard, work ch
 	}
 	for _, t := range s.Tensors {
 		size := t.Size()
-		if r, ok := t.Data.(formats.FileRanger); ok {
-			if src, off, length, ok := r.FileRange(); ok && length == size {
-				goesOn := pending.src == src && pending.off+pending.n == off && pending.dst+pending.n == dst && pending.n < copySpan
-				if !goesOn {
-					if err := flush(); err != nil {
-						return err
-					}
-					pending = block{tensor: t, src: src, off: off, dst: dst}
-				} else if size > 0 {
-					pending.tensor = formats.Tensor{} // a failure may be in any of several
+		if src, off, ok := inFile(t); ok {
+			goesOn := pending.src == src && pending.off+pending.n == off && pending.dst+pending.n == dst && pending.n < copySpan
+			if !goesOn {
+				if err := flush(); err != nil {
+					return err
 				}
-				pending.n += size
-				dst += size
-				continue
+				pending = block{tensor: t, src: src, off: off, dst: dst}
+			} else if size > 0 {
+				pending.tensor = formats.Tensor{} // a failure may be in any of several
 			}
+			pending.n += size
+			dst += size
+			continue
 		}
 		if err := flush(); err != nil {
 			return err
@@ -196,35 +139,48 @@ func (w *writer) blocks(ctx context.Context, dst int64, s formats.Shard, work ch
 				return sourceError(t, err)
 			}
 		}
-		step := formats.BlockStep(t, w.opts.BlockBytes)
-		for off := int64(0); off < size; off += step {
-			b := block{tensor: t, off: off, n: min(step, size-off), dst: dst + off}
-			if err := send(b); err != nil {
-				return err
-			}
+		if err := w.cut(t, dst, send); err != nil {
+			return err
 		}
 		dst += size
 	}
 	return flush()
 }
 
+// cut sends the blocks of a tensor that has to be made.
+func (w *writer) cut(t formats.Tensor, dst int64, send func(block) error) error {
+	size := t.Size()
+	step := formats.BlockStep(t, w.opts.BlockBytes)
+	for off := int64(0); off < size; off += step {
+		if err := send(block{tensor: t, off: off, n: min(step, size-off), dst: dst + off}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inFile returns where a tensor's bytes lie in a file as they are.
+func inFile(t formats.Tensor) (src formats.SourceFile, off int64, ok bool) {
+	r, ok := t.Data.(formats.FileRanger)
+	if !ok {
+		return nil, 0, false
+	}
+	src, off, n, ok := r.FileRange()
+	return src, off, ok && n == t.Size()
+}
+
 // do makes or copies one block, and returns the buffer for the next.
 func (w *writer) do(b block, buf []byte) ([]byte, error) {
 	need := b.n
 	if b.src != nil { // where the kernel does not copy: in pieces, of any size
-		need = min(w.opts.BlockBytes, defaultBlock)
+		need = min(b.n, w.opts.BlockBytes, defaultBlock)
 	}
 	if int64(len(buf)) < need {
 		buf = make([]byte, need)
 	}
 	if b.src != nil {
-		err := filecopy.Range(w.f, b.dst, b.src, b.off, b.n, buf)
-		var read *filecopy.ReadError
-		if errors.As(err, &read) {
-			return buf, &formats.Error{Class: formats.ErrInput, File: b.src.Name(), Tensor: b.tensor.Name, Err: pathCause(read.Err)}
-		}
-		if err != nil {
-			return buf, formats.Outputf(w.path, pathCause(err), "")
+		if err := w.copy(b, buf); err != nil {
+			return buf, err
 		}
 		w.progress(b.n)
 		return buf, nil
@@ -233,7 +189,7 @@ func (w *writer) do(b block, buf []byte) ([]byte, error) {
 	if err := formats.ReadFullAt(b.tensor.Data, p, b.off); err != nil {
 		return buf, sourceError(b.tensor, err)
 	}
-	if _, err := w.f.WriteAt(p, b.dst); err != nil {
+	if _, err := fault.WriteAt(w.f, p, b.dst); err != nil {
 		return buf, formats.Outputf(w.path, pathCause(err), "")
 	}
 	if w.opts.Observe != nil {
@@ -243,6 +199,20 @@ func (w *writer) do(b block, buf []byte) ([]byte, error) {
 	}
 	w.progress(b.n)
 	return buf, nil
+}
+
+func (w *writer) copy(b block, buf []byte) error {
+	return b.src.Use(func(src *os.File) error {
+		err := filecopy.Range(w.f, b.dst, src, b.off, b.n, buf)
+		var read *filecopy.ReadError
+		switch {
+		case errors.As(err, &read):
+			return readError(b.src.Name(), b.tensor.Name, read.Err)
+		case err != nil:
+			return formats.Outputf(w.path, pathCause(err), "")
+		}
+		return nil
+	})
 }
 
 func (w *writer) progress(n int64) {

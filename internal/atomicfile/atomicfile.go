@@ -6,9 +6,15 @@
 //
 // Until [Stage.Publish] returns nil, nothing exists under the final name that was
 // not there before; after it, the whole result does. The old content of the name
-// is either still there or replaced, never mixed. [Stage.Abort] removes the
-// staging. A later stage of the same name removes what a killed process left
-// behind. Permissions follow the umask.
+// is either still there or replaced, never mixed, and it is removed only when the new
+// one is durable. [Stage.Abort] removes the staging, [Stage.Leave] lets it stay for
+// a later stage with Options.Resume. A later stage of the same name removes what a
+// killed process left behind; two living ones of a name are not possible. Permissions
+// follow the umask.
+//
+// Two cases promise less, for want of a step that changes everything at once: a mount
+// point is filled file by file, and where names cannot be exchanged (anywhere but on
+// Linux, and on some file systems there) a replaced directory is missing for a moment.
 package atomicfile
 
 import (
@@ -19,19 +25,28 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/internal/fault"
 )
 
 // Options of a stage.
 type Options struct {
 	// Force allows replacing what exists under the name.
 	Force bool
-	// ID distinguishes staging places of one name; a random one when empty.
+	// ID distinguishes staging places of one name; a random one when empty. It is made
+	// of letters, digits, "-" and "_".
 	ID string
 	// NoSync leaves out fsync: faster, and not safe against power loss.
 	NoSync bool
+	// Resume takes over the staging directory that an earlier stage of the same ID left,
+	// with all that is in it, and lets it stay when Publish fails.
+	Resume bool
+	// Scratch names a file in the staging directory that is no part of the result.
+	// Publish removes it once all else is synced.
+	Scratch string
 }
 
 // Stage is a result being built.
@@ -42,6 +57,7 @@ type Stage struct {
 	opts   Options
 	inside bool     // out is a mount point: staging lies in it
 	lock   *os.File // held while the stage lives
+	old    *os.File // a lock on what is being replaced, or nil
 	done   bool
 }
 
@@ -52,7 +68,7 @@ func NewDir(out string, opts Options) (*Stage, error) { return start(out, true, 
 
 // NewFile starts a file that shall appear as out. It fails with
 // [formats.ErrOutput] when out exists and Options.Force is not set; with Force
-// only a regular file is replaced.
+// only a regular file is replaced. A file cannot be resumed.
 func NewFile(out string, opts Options) (*Stage, error) { return start(out, false, opts) }
 
 // Check reports whether a stage of out could start, without creating anything.
@@ -77,7 +93,7 @@ func Check(out string, dir bool, force bool) error {
 		return formats.Outputf(out, nil, "it exists and is no regular file")
 	case force:
 		return nil
-	case dir && isEmpty(out):
+	case dir && isVacant(out):
 		return nil
 	}
 	return formats.Outputf(out, nil, "it exists").WithHint("use --force to replace it")
@@ -93,64 +109,134 @@ func isEmpty(dir string) bool {
 	return err == nil && len(entries) == 0
 }
 
-func start(out string, dir bool, opts Options) (*Stage, error) {
-	out = filepath.Clean(out)
-	if err := Check(out, dir, opts.Force); err != nil {
-		return nil, err
+// isVacant reports whether a directory holds nothing, or is a mount point that holds
+// nothing but the staging of a run that was stopped.
+func isVacant(dir string) bool {
+	if !isMountPoint(dir) {
+		return isEmpty(dir)
 	}
-	if opts.ID == "" {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), insidePrefix) {
+			return false
+		}
+	}
+	return err == nil
+}
+
+// insidePrefix begins the names of staging places in a mount point.
+const insidePrefix = ".graft-"
+
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// Path returns the staging directory that a stage of out with an ID uses.
+func Path(out, id string) string {
+	if abs, err := filepath.Abs(out); err == nil {
+		out = abs
+	}
+	parent, prefix := stagingPlace(out, true)
+	return filepath.Join(parent, prefix+id)
+}
+
+func stagingPlace(out string, dir bool) (parent, prefix string) {
+	if dir && isMountPoint(out) {
+		return out, insidePrefix
+	}
+	return filepath.Dir(out), "." + filepath.Base(out) + ".graft-"
+}
+
+func start(out string, dir bool, opts Options) (*Stage, error) {
+	if opts.ID == "" && !opts.Resume {
 		var b [8]byte
 		rand.Read(b[:])
 		opts.ID = hex.EncodeToString(b[:])
+	}
+	if !idPattern.MatchString(opts.ID) {
+		return nil, formats.Usagef("staging ID %s is not made of 1 to 64 letters, digits, - and _", formats.Quote(opts.ID))
+	}
+	if opts.Resume && !dir {
+		return nil, formats.Usagef("a single file cannot be resumed")
+	}
+	out = filepath.Clean(out)
+	if err := Check(out, dir, opts.Force); err != nil {
+		return nil, err
 	}
 	abs, err := filepath.Abs(out)
 	if err != nil {
 		return nil, formats.Outputf(out, err, "")
 	}
 	s := &Stage{out: abs, dir: dir, opts: opts}
-	parent, prefix := filepath.Dir(abs), "."+filepath.Base(abs)+".graft-"
-	if s.inside = dir && isMountPoint(abs); s.inside {
-		parent, prefix = abs, ".graft-"
-	}
+	parent, prefix := stagingPlace(abs, dir)
+	s.inside = parent == abs
 	s.path = filepath.Join(parent, prefix+opts.ID)
-	if err := removeStale(abs, parent, prefix, dir); err != nil {
+	if err := s.removeStale(parent, prefix); err != nil {
 		return nil, formats.Outputf(out, err, "")
 	}
-	if dir {
-		err = os.Mkdir(s.path, 0o777)
-	} else {
-		var f *os.File
-		if f, err = os.OpenFile(s.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666); err == nil {
-			err = f.Close()
-		}
-	}
-	if err != nil {
+	if err := s.claim(); err != nil {
 		return nil, formats.Outputf(out, cause(err), "staging")
-	}
-	if s.lock, err = lock(s.path); err != nil {
-		os.RemoveAll(s.path)
-		return nil, formats.Outputf(out, err, "staging")
 	}
 	return s, nil
 }
 
-// removeStale removes staging places that no living process holds.
-func removeStale(out, parent, prefix string, dir bool) error {
-	entries, err := os.ReadDir(parent)
+// errInUse says that a living process holds a place.
+var errInUse = errors.New("another graft is writing it")
+
+// claim makes the staging place, or takes over what is there, and locks it.
+func (s *Stage) claim() error {
+	err := s.create()
+	made := err == nil
+	if err != nil && !(s.opts.Resume && errors.Is(err, fs.ErrExist)) {
+		return err
+	}
+	s.lock, err = lock(s.path)
+	switch {
+	case err == nil:
+	case errors.Is(err, errInUse) || errors.Is(err, fs.ErrNotExist):
+		return errInUse // between the two steps a second process was faster: the place is its
+	case made:
+		os.Remove(s.path)
+	}
+	return err
+}
+
+func (s *Stage) create() error {
+	if s.dir {
+		return fault.Mkdir(s.path)
+	}
+	f, err := fault.OpenFile(s.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	if err := fault.Close(f); err != nil {
+		os.Remove(s.path)
+		return err
+	}
+	return nil
+}
+
+// removeStale removes staging places that no living process holds, except one that this
+// stage takes over.
+func (s *Stage) removeStale(parent, prefix string) error {
+	entries, err := fault.ReadDir(parent)
 	if err != nil {
 		return cause(err)
 	}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), prefix) || e.IsDir() != dir || e.Type()&fs.ModeSymlink != 0 {
+		path := filepath.Join(parent, e.Name())
+		if !strings.HasPrefix(e.Name(), prefix) || e.IsDir() != s.dir || e.Type()&fs.ModeSymlink != 0 || s.opts.Resume && path == s.path {
 			continue
 		}
-		path := filepath.Join(parent, e.Name())
-		if strings.HasSuffix(path, asideSuffix) && !exists(out) {
+		if strings.HasSuffix(path, asideSuffix) && !exists(s.out) {
 			return fmt.Errorf("an interrupted run left its old content at %s: move it back or remove it", formats.Quote(path))
 		}
 		f, err := lock(path)
-		if err != nil {
-			return fmt.Errorf("another graft is writing it (staging %s is in use)", formats.Quote(e.Name()))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue // its process has just ended
+		case errors.Is(err, errInUse):
+			return fmt.Errorf("%w (staging %s is in use)", err, formats.Quote(e.Name()))
+		case err != nil:
+			return fmt.Errorf("staging %s of another run: %w", formats.Quote(e.Name()), err)
 		}
 		err = os.RemoveAll(path)
 		f.Close()
@@ -164,26 +250,10 @@ func removeStale(out, parent, prefix string, dir bool) error {
 // Path returns the staging file or directory to write into.
 func (s *Stage) Path() string { return s.path }
 
-// Publish syncs everything and gives it its final name. The stage is over
-// afterwards, whatever the result; on an error the staging is removed.
-func (s *Stage) Publish() error {
-	if err := s.publish(); err != nil {
-		s.Abort()
-		if _, ok := err.(*formats.Error); ok {
-			return err
-		}
-		return formats.Outputf(s.out, cause(err), "publishing")
-	}
-	s.finish()
-	return nil
-}
+// Over reports whether the stage has ended, so that its staging is not its own any more.
+func (s *Stage) Over() bool { return s.done }
 
-func (s *Stage) finish() {
-	s.done = true
-	s.lock.Close()
-}
-
-// Abort removes the staging. It does nothing after Publish.
+// Abort removes the staging. It does nothing when the stage is over.
 func (s *Stage) Abort() {
 	if s.done {
 		return
@@ -192,103 +262,19 @@ func (s *Stage) Abort() {
 	s.finish()
 }
 
-func (s *Stage) publish() error {
-	if err := s.syncTree(); err != nil {
-		return err
+// Leave ends the stage and lets the staging stay. It does nothing when the stage is over.
+func (s *Stage) Leave() {
+	if !s.done {
+		s.finish()
 	}
-	if s.inside {
-		return s.publishInside()
-	}
-	if err := s.rename(); err != nil {
-		return err
-	}
-	return s.syncDir(filepath.Dir(s.out))
 }
 
-// rename gives the staging its final name in one step.
-func (s *Stage) rename() error {
-	err := renameNoReplace(s.path, s.out)
-	if err == nil || !errors.Is(err, fs.ErrExist) {
-		return err
+func (s *Stage) finish() {
+	s.done = true
+	s.lock.Close()
+	if s.old != nil {
+		s.old.Close()
 	}
-	if s.dir && isEmpty(s.out) {
-		return renameOverEmpty(s.path, s.out)
-	}
-	if err := Check(s.out, s.dir, s.opts.Force); err != nil {
-		return err // it appeared meanwhile
-	}
-	if !s.dir {
-		return os.Rename(s.path, s.out)
-	}
-	return exchange(s.path, s.out)
-}
-
-// publishInside moves the files of the staging into a mount point one by one. An
-// index goes away first and comes last, so that a reader never sees one that names
-// files which are not all there.
-func (s *Stage) publishInside() error {
-	entries, err := os.ReadDir(s.path)
-	if err != nil {
-		return err
-	}
-	if s.opts.Force {
-		old, err := os.ReadDir(s.out)
-		if err != nil {
-			return err
-		}
-		for _, indexes := range []bool{true, false} {
-			for _, e := range old {
-				if e.Name() == filepath.Base(s.path) || isIndex(e.Name()) != indexes {
-					continue
-				}
-				if err := os.RemoveAll(filepath.Join(s.out, e.Name())); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	for _, indexes := range []bool{false, true} {
-		for _, e := range entries {
-			if isIndex(e.Name()) != indexes {
-				continue
-			}
-			move := renameNoReplace
-			if s.opts.Force {
-				move = os.Rename
-			}
-			if err := move(filepath.Join(s.path, e.Name()), filepath.Join(s.out, e.Name())); err != nil {
-				return err
-			}
-		}
-		if err := s.syncDir(s.out); err != nil {
-			return err
-		}
-	}
-	return os.Remove(s.path)
-}
-
-func isIndex(name string) bool { return strings.HasSuffix(name, ".index.json") }
-
-// syncTree syncs every file and directory of the staging, leaves first.
-func (s *Stage) syncTree() error {
-	if s.opts.NoSync {
-		return nil
-	}
-	var dirs []string
-	err := filepath.WalkDir(s.path, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() {
-			dirs = append(dirs, path)
-			return nil
-		}
-		return syncFile(path)
-	})
-	for i := len(dirs) - 1; err == nil && i >= 0; i-- {
-		err = s.syncDir(dirs[i])
-	}
-	return err
 }
 
 // cause strips the paths that os errors repeat.

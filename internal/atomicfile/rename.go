@@ -3,6 +3,8 @@ package atomicfile
 import (
 	"io/fs"
 	"os"
+
+	"github.com/seed-b982eded/graft/internal/fault"
 )
 
 // checkedRename is renameNoReplace for systems that cannot do it in one step.
@@ -10,23 +12,43 @@ func checkedRename(from, to string) error {
 	if exists(to) {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist}
 	}
-	return os.Rename(from, to)
+	return fault.Rename(from, to)
 }
 
-// asideSuffix marks old content that replaceDir has put aside.
+// asideSuffix marks old content that replace has put aside.
 const asideSuffix = ".old"
 
-// replaceDir is exchange for systems that cannot swap names: the old directory
-// goes aside, the new one comes in, the old one is removed. If the second step
-// fails the old one comes back.
-func replaceDir(from, to string) error {
+// replace is exchange for systems that cannot swap names. The old content goes aside and
+// the new one comes in; if the second step fails the old one comes back. A file's old
+// content gets a second name instead, so that the first is never missing.
+func replace(from, to string, dir bool) (swapped, error) {
 	aside := from + asideSuffix
-	if err := os.Rename(to, aside); err != nil {
-		return err
+	if dir {
+		if err := fault.Rename(to, aside); err != nil {
+			return swapped{}, err
+		}
+		if err := fault.Rename(from, to); err != nil {
+			os.Rename(aside, to)
+			return swapped{}, err
+		}
+		return swapped{drop: aside, undo: func() error {
+			if err := fault.Rename(to, from); err != nil {
+				return err
+			}
+			return fault.Rename(aside, to)
+		}}, nil
 	}
-	if err := os.Rename(from, to); err != nil {
-		os.Rename(aside, to)
-		return err
+	if err := os.Link(to, aside); err != nil {
+		return swapped{undo: func() error { return err }}, fault.Rename(from, to) // no links here
 	}
-	return os.RemoveAll(aside)
+	if err := fault.Rename(from, to); err != nil {
+		os.Remove(aside)
+		return swapped{}, err
+	}
+	return swapped{drop: aside, undo: func() error {
+		if err := os.Link(to, from); err != nil {
+			return err
+		}
+		return fault.Rename(aside, to)
+	}}, nil
 }

@@ -2,6 +2,8 @@
 
 package atomicfile
 
+import "errors"
+
 func renameNoReplace(from, to string) error { return checkedRename(from, to) }
 
-func exchange(from, to string) error { return replaceDir(from, to) }
+func exchange(a, b string) error { return errors.ErrUnsupported }

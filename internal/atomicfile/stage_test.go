@@ -252,22 +252,16 @@ func TestOldContentAside(t *testing.T) {
 	checkTree(t, dir, "out/ out/x=new")
 }
 
-func TestReplaceDirPutsBack(t *testing.T) {
+func TestCheckedRename(t *testing.T) {
 	dir := t.TempDir()
-	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
-	put(t, filepath.Join(from, "x"), "new")
-	put(t, filepath.Join(to, "x"), "old")
-	if err := replaceDir(from, to); err != nil {
-		t.Fatal(err)
-	}
-	checkTree(t, dir, "to/ to/x=new")
-	if err := replaceDir(filepath.Join(dir, "none"), to); err == nil {
-		t.Error("no error")
-	}
-	checkTree(t, dir, "to/ to/x=new")
-	if err := checkedRename(to, to); err == nil {
+	put(t, filepath.Join(dir, "x"), "1")
+	if err := checkedRename(filepath.Join(dir, "x"), dir); err == nil {
 		t.Error("an existing name was taken")
 	}
+	if err := checkedRename(filepath.Join(dir, "x"), filepath.Join(dir, "y")); err != nil {
+		t.Error(err)
+	}
+	checkTree(t, dir, "y=1")
 }
 
 // TestMountPoint publishes into a directory that cannot be renamed over.

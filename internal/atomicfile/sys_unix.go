@@ -4,25 +4,45 @@ package atomicfile
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-b982eded/graft/internal/fault"
 )
 
 // lock opens path and takes an exclusive lock that lasts until the file is closed
-// or the process ends.
+// or the process ends. It fails with errInUse where another holds it, and with
+// fs.ErrNotExist where path was removed or renamed meanwhile, whatever is there now.
 func lock(path string) (*os.File, error) {
-	f, err := os.Open(path)
+	f, err := fault.Open(path)
 	if err != nil {
 		return nil, cause(err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.ENOSYS) {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		err = errInUse
+	case errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOSYS):
+		err = nil // a file system without locks
+	}
+	if err == nil && !isStill(f, path) {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+func isStill(f *os.File, path string) bool {
+	a, err1 := f.Stat()
+	b, err2 := os.Lstat(path)
+	return err1 == nil && err2 == nil && os.SameFile(a, b)
 }
 
 func isMountPoint(dir string) bool {
@@ -42,6 +62,9 @@ func isMountPoint(dir string) bool {
 // renameOverEmpty replaces an empty directory, and fails if it is empty no more.
 // os.Rename would refuse every directory.
 func renameOverEmpty(from, to string) error {
+	if err := fault.Check(fault.OpRename, from); err != nil {
+		return err
+	}
 	if err := unix.Rename(from, to); err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
@@ -49,12 +72,11 @@ func renameOverEmpty(from, to string) error {
 }
 
 func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := fault.OpenFile(path, os.O_RDWR)
 	if err != nil {
 		return err
 	}
-	err = f.Sync()
-	return errors.Join(err, f.Close())
+	return closing(f, fault.Sync(f))
 }
 
 // syncDir makes the names in a directory durable. Some file systems cannot and say so.
@@ -62,15 +84,15 @@ func (s *Stage) syncDir(dir string) error {
 	if s.opts.NoSync {
 		return nil
 	}
-	f, err := os.Open(dir)
+	f, err := fault.Open(dir)
 	if err != nil {
 		return err
 	}
-	err = f.Sync()
+	err = fault.Sync(f)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
 		err = nil
 	}
-	return errors.Join(err, f.Close())
+	return closing(f, err)
 }
 
 // FreeSpace returns the bytes that an ordinary user may still write where path, or

@@ -1,10 +1,11 @@
 package atomicfile
 
 import (
-	"errors"
 	"os"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/seed-b982eded/graft/internal/fault"
 )
 
 // lock does nothing here: Windows does not remove files that are open, so a stage in
@@ -18,16 +19,15 @@ func renameOverEmpty(from, to string) error {
 	if err := os.Remove(to); err != nil {
 		return err
 	}
-	return os.Rename(from, to)
+	return fault.Rename(from, to)
 }
 
 func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := fault.OpenFile(path, os.O_RDWR)
 	if err != nil {
 		return err
 	}
-	err = f.Sync()
-	return errors.Join(err, f.Close())
+	return closing(f, fault.Sync(f))
 }
 
 // syncDir does nothing: NTFS journals its names, and directories cannot be synced.

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/formats/peft"
+)
+
+// inputFile identifies a file that a job reads, without reading its tensors.
+type inputFile struct {
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`
+	Header string `json:"header_sha256"` // of a safetensors header, or of all of another file
+	mtime  int64
+}
+
+// weightFiles identifies the weight files of a checkpoint.
+func weightFiles(c *formats.Checkpoint) ([]inputFile, error) {
+	var out []inputFile
+	for _, s := range c.Shards() {
+		path := c.Path()
+		if c.Layout() == formats.Directory {
+			path = filepath.Join(path, s.Name)
+		}
+		f, err := identify(path, true)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// adapterFiles identifies the files of an adapter.
+func adapterFiles(a *adapter.Adapter) ([]inputFile, error) {
+	config, err := identify(filepath.Join(a.Path, peft.ConfigName), false)
+	if err != nil {
+		return nil, err
+	}
+	weights, err := identify(filepath.Join(a.Path, peft.WeightsName), true)
+	return []inputFile{config, weights}, err
+}
+
+func identify(path string, header bool) (inputFile, error) {
+	fail := func(err error) (inputFile, error) {
+		return inputFile{}, &formats.Error{Class: formats.ErrInput, File: path, Err: osCause(err)}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fail(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fail(err)
+	}
+	n := info.Size()
+	if header { // it was read and found good when the file was opened
+		var length [8]byte
+		if _, err := f.ReadAt(length[:], 0); err != nil {
+			return fail(err)
+		}
+		n = min(n, 8+int64(binary.LittleEndian.Uint64(length[:])&(1<<40-1)))
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(f, 0, n)); err != nil {
+		return fail(err)
+	}
+	return inputFile{path, info.Size(), hex.EncodeToString(h.Sum(nil)), mtime(info)}, nil
+}
+
+func mtime(info fs.FileInfo) int64 { return info.ModTime().UnixNano() }
+
+// jobID names a job by all that decides its output: the inputs, as they are now, the
+// options, and the program's version.
+func jobID(inputs []inputFile, options ...any) (string, error) {
+	v := readVersion()
+	job := []any{v.Version, v.Revision, options}
+	for _, f := range inputs {
+		job = append(job, f, f.mtime)
+	}
+	text, err := json.Marshal(job)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8]), nil
+}
