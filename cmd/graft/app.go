@@ -74,6 +74,9 @@ func newApp() *cli.App {
 	return app
 }
 
+// maxWorkers bounds --workers on machines with fewer processors.
+const maxWorkers = 32
+
 // setWorkers gives every part of the program the number of workers that was asked for.
 func setWorkers(c *cli.Context) error {
 	if !c.IsSet("workers") {
@@ -83,7 +86,8 @@ func setWorkers(c *cli.Context) error {
 	if n < 1 {
 		return formats.Usagef("--workers must be 1 or more (got %d)", n)
 	}
-	runtime.GOMAXPROCS(n)
+	// More workers than this gain nothing, and each of them costs a thread and a block.
+	runtime.GOMAXPROCS(min(n, max(maxWorkers, runtime.NumCPU())))
 	return nil
 }
 

@@ -113,11 +113,11 @@ func graft(t *testing.T, args ...string) string {
 	return execute(t, exec.Command(graftPath, args...))
 }
 
-// merge merges adapters into a base and returns where.
-func merge(t *testing.T, base string, adapters ...string) string {
+// merge merges adapters into a base, with more flags, and returns where.
+func merge(t *testing.T, base string, adapters []string, flags ...string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "merged")
-	args := []string{"merge", "--quiet", "--base", base, "--out", out}
+	args := append([]string{"merge", "--quiet", "--base", base, "--out", out}, flags...)
 	for _, a := range adapters {
 		args = append(args, "--adapter", a)
 	}

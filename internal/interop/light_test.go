@@ -70,14 +70,14 @@ func peftCases(t *testing.T, dir string) []peftCase {
 	return cases
 }
 
-// mergeCase merges a case's adapters one after the other, as PEFT does.
+// mergeCase merges a case's adapters and rounds as PEFT does.
 func mergeCase(t *testing.T, dir string, c peftCase) string {
 	t.Helper()
-	out := filepath.Join(dir, c.Name, "base")
+	var adapters []string
 	for _, a := range c.Adapters {
-		out = merge(t, out, filepath.Join(dir, c.Name, a))
+		adapters = append(adapters, filepath.Join(dir, c.Name, a))
 	}
-	return out
+	return merge(t, filepath.Join(dir, c.Name, "base"), adapters, "--rounding", "peft")
 }
 
 func TestMergedModelsOpen(t *testing.T) {
@@ -94,7 +94,7 @@ func TestMergedModelsOpen(t *testing.T) {
 			for x := range want.Tensors() {
 				names = append(names, x.Name)
 			}
-			out := merge(t, fixture(r.model), filepath.Join(ref, "trained"))
+			out := merge(t, fixture(r.model), []string{filepath.Join(ref, "trained")})
 			checkMerged(t, fixture(r.model), out, names)
 		})
 	}
