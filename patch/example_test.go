@@ -109,3 +109,38 @@ func ExampleSelect() {
 	// model.layers.1.mlp.down_proj 352 → 128
 	// model.layers.3.mlp.down_proj 352 → 128
 }
+
+// Check a merged model: make the same plan again and compare every byte.
+func ExampleCompare() {
+	base, err := open.Checkpoint("../testdata/tiny-llama")
+	check(err)
+	defer base.Close()
+	lora, err := open.Adapter("../testdata/tiny-llama/reference/qv-r8/trained")
+	check(err)
+	defer lora.Close()
+	plan, err := patch.NewPlan(base, patch.Weighted{Adapter: lora, Weight: 1})
+	check(err)
+	differences, err := patch.Compare(context.Background(), base, plan.Merge(), nil)
+	check(err)
+	fmt.Println(len(differences), "tensors of the base are not as merged, the first:")
+	fmt.Println(differences[0].Tensor)
+	// Output:
+	// 8 tensors of the base are not as merged, the first:
+	// model.layers.0.self_attn.q_proj.weight
+}
+
+// Convert a model to another dtype; like everything else it is lazy.
+func ExampleConvert() {
+	base, err := open.Checkpoint("../testdata/tiny-llama")
+	check(err)
+	defer base.Close()
+	wide, _, err := patch.Convert(base, patch.ConvertOptions{DType: formats.F32, Keep: []string{".*norm"}})
+	check(err)
+	for _, name := range []string{"lm_head.weight", "model.norm.weight"} {
+		t, _ := wide.Tensor(name)
+		fmt.Println(name, t.DType, t.Size())
+	}
+	// Output:
+	// lm_head.weight F32 393216
+	// model.norm.weight BF16 256
+}
