@@ -32,9 +32,6 @@ func Init(sites []Site, scaling Scaling, initWeights string, fanInFanOut bool, s
 			return nil, formats.Usagef("%v", err)
 		}
 		in, out := s.InOutSize()
-		if r > min(in, out) {
-			return nil, formats.Usagef("rank %d is too large for module %s (%d in, %d out): it would cost more than the layer itself", r, formats.Quote(s.Module), in, out)
-		}
 		rng := rand.New(rand.NewPCG(seed, pathHash(s.Module)))
 		left, right, err := drawFactors(rng, initWeights, s.Kind == Embedding, int(r), int(in), int(out))
 		if err != nil {

@@ -194,7 +194,7 @@ func (p *Plan) addLowRank(m *Model, w Weighted, e adapter.Entry, u *adapter.LowR
 		return err
 	}
 	t := p.target(site.Weight, module)
-	t.embedding = site.Kind == Embedding
+	t.embedding = u.Embedding
 	added := &part{path: w.Adapter.Path, a: u.A, b: u.B, scale: u.Scale * w.Weight, inOut: inOut, magnitude: magnitude}
 	if magnitude != nil && w.Weight != 1 {
 		return unfit("an update with a magnitude cannot be weighted (got weight %v, want 1)", w.Weight)
@@ -239,15 +239,17 @@ func orientation(m *Model, site Site, u *adapter.LowRank, unfit func(string, ...
 	if err := u.Check(); err != nil {
 		return false, unfit("%v", err)
 	}
-	if u.Embedding && site.Kind != Embedding || site.Kind == Conv && len(u.A.Shape) != len(shape) {
+	if u.Embedding && len(shape) != 2 || site.Kind == Conv && len(u.A.Shape) != len(shape) {
 		return false, unfit("factors of another kind of layer: %s has shape %v (got A %v, B %v)", formats.Quote(site.Weight.Name), shape, u.A.Shape, u.B.Shape)
 	}
 	outIn := slices.Equal(shape, u.Shape())
 	transposed := len(shape) == 2 && len(u.Shape()) == 2 && shape[0] == u.Shape()[1] && shape[1] == u.Shape()[0]
-	// The family decides where it knows: PEFT saves one fan_in_fan_out for all layers.
-	// Elsewhere the config's word counts where the shapes leave it open.
-	want := u.Embedding || site.InOut
-	if !m.conv1D && u.FanInFanOut && site.Kind == Linear {
+	// PEFT names the factors of an embedding, so the adapter knows one better than the
+	// module's name tells. For other layers the family decides where it knows: PEFT saves
+	// one fan_in_fan_out for all of them. Elsewhere the config's word counts where the
+	// shapes leave it open.
+	want := u.Embedding || site.Kind == Linear && site.InOut
+	if !m.conv1D && u.FanInFanOut && !u.Embedding && len(shape) == 2 {
 		want = transposed
 	}
 	switch {
@@ -328,7 +330,7 @@ func firstKey(e adapter.Entry) string {
 
 func missing(m *Model, unfit func(string, ...any) *formats.Error, module string) error {
 	err := unfit("the base %s has no module %s", formats.Quote(m.Checkpoint.Path()), formats.Quote(module))
-	if module == "lm_head" && m.Config.TiedHead {
+	if hf.IsOutputHead(module) && m.tied {
 		return err.WithHint("its head is tied to its input embedding (tie_word_embeddings) and cannot change alone")
 	}
 	if m.Config.Quantization != "" {
@@ -346,7 +348,7 @@ func missing(m *Model, unfit func(string, ...any) *formats.Error, module string)
 
 // checkTied refuses a change of one of two layers that share a weight.
 func checkTied(m *Model, module string, unfit func(string, ...any) *formats.Error) error {
-	if !m.Config.TiedHead {
+	if !m.tied {
 		return nil
 	}
 	site, ok := m.Site(module)
@@ -360,7 +362,7 @@ func checkTied(m *Model, module string, unfit func(string, ...any) *formats.Erro
 
 func isInputEmbedding(module string) bool {
 	switch module[strings.LastIndexByte(module, '.')+1:] {
-	case "embed_tokens", "wte", "word_embeddings", "tokens_embed", "embed_in", "shared":
+	case "embed_tokens", "wte", "word_embeddings", "tokens_embed", "embed_in", "shared", "tok_embeddings", "embeddings":
 		return true
 	}
 	return false

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-b982eded/graft/patch"
 )
 
-const llamaConfig = `{"model_type":"llama","architectures":["LlamaForCausalLM"]}`
+const llamaConfig = `{"model_type":"llama","architectures":["LlamaForCausalLM"],"tie_word_embeddings":false}`
 
 // twoLayers is a base with two layers of two linear modules, 4 in and 5 out.
 func twoLayers(t testing.TB) *formats.Checkpoint {
@@ -71,8 +71,8 @@ func TestPlanRefuses(t *testing.T) {
 		{"ranks disagree", []adapter.Entry{lora(q, 1, whole("", formats.F32, 1, 2, 4), whole("", formats.F32, 1, 5, 3))}, 1, []string{"A and B disagree on the rank (A is [2 4], B is [5 3])"}},
 		{"no matrices", []adapter.Entry{lora(q, 1, whole("", formats.F32, 1, 4), whole("", formats.F32, 1, 5))}, 1, []string{"factors must be matrices"}},
 		{"a norm", []adapter.Entry{wholeLora("model.norm", 1, 2, 4, 5)}, 1, []string{"shapes do not fit"}},
-		{"a layer's factors for an embedding", []adapter.Entry{wholeLora("model.embed_tokens", 1, 2, 4, 7)}, 1, []string{"shapes do not fit", "want [4 7]"}},
-		{"an embedding's factors for a layer", []adapter.Entry{asEmbedding}, 1, []string{"factors of another kind of layer"}},
+		{"a layer's factors for an embedding", []adapter.Entry{wholeLora("model.embed_tokens", 1, 2, 7, 4)}, 1, []string{"shapes do not fit", "want [7 4]"}},
+		{"an embedding's factors for a layer", []adapter.Entry{asEmbedding}, 1, []string{"shapes do not fit", "want [4 5]"}},
 		{"matrices for a convolution", []adapter.Entry{wholeLora("model.conv", 1, 2, 4, 5)}, 1, []string{"factors of another kind of layer"}},
 		{"unknown kind", []adapter.Entry{{Module: q, Update: &strange{}}}, 1, []string{"merging an update of kind Strange is not supported"}},
 		{"a saved module of another shape", []adapter.Entry{replace(q, "weight", whole("", formats.F32, 1, 6, 4))}, 1, []string{`shape differs from "model.layers.0.q_proj.weight" (got [6 4], want [5 4])`, "the vocabulary was resized"}},

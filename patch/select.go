@@ -6,6 +6,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/formats/hf"
 )
 
 // Select returns the sites that a selection targets, in the order of the checkpoint,
@@ -114,18 +115,21 @@ func checkUsed(m *Model, sel adapter.Selection) error {
 // parent returns the path of the module that holds another; "" at the top.
 func parent(path string) string { return path[:max(0, strings.LastIndexByte(path, '.'))] }
 
-// isClassifier reports whether a site is the head of a sequence classifier, which
-// PEFT's all-linear leaves out.
+// isClassifier reports whether a site belongs to the head of a classifier, which
+// all-linear leaves out: a head is trained whole or not at all.
 func isClassifier(m *Model, s Site) bool {
-	if s.Module != "score" && s.Module != "classifier" {
+	if !slices.ContainsFunc(m.Config.Architectures, func(a string) bool {
+		return strings.Contains(a, "Classification") || strings.Contains(a, "QuestionAnswering")
+	}) {
 		return false
 	}
-	return len(m.Config.Architectures) > 0 && strings.HasSuffix(m.Config.Architectures[0], "ForSequenceClassification")
+	first, _, _ := strings.Cut(s.Module, ".")
+	return first == "score" || first == "classifier" || first == "qa_outputs"
 }
 
 func noModule(m *Model, name string) error {
 	err := formats.Unfitf("", "", "no module is called %s", formats.Quote(name))
-	if m.Config.TiedHead && name == "lm_head" {
+	if m.tied && hf.IsOutputHead(name) {
 		return err.WithHint("the head of this model is tied to its input embedding and has no weight of its own")
 	}
 	var last []string

@@ -51,6 +51,7 @@ type Model struct {
 	naming naming
 	byName map[string]int
 	conv1D bool // the family tells which layers store (in, out)
+	tied   bool // input embedding and output head are one weight
 }
 
 // NewModel finds the modules of a checkpoint: every tensor "PATH.weight" is the weight
@@ -63,12 +64,13 @@ func NewModel(c *formats.Checkpoint) (*Model, error) {
 	}
 	family := hf.FamilyOf(cfg.ModelType)
 	m := &Model{Checkpoint: c, Config: cfg, naming: newNaming(c, cfg, family), byName: map[string]int{}, conv1D: len(family.Conv1D) > 0}
+	stored := false // an output head
 	for t := range c.Tensors() {
-		stored, ok := strings.CutSuffix(t.Name, ".weight")
+		path, ok := strings.CutSuffix(t.Name, ".weight")
 		if !ok {
 			continue
 		}
-		s := Site{Module: m.naming.inMemory(stored), Weight: t}
+		s := Site{Module: m.naming.inMemory(path), Weight: t}
 		last := s.Module[strings.LastIndexByte(s.Module, '.')+1:]
 		switch {
 		case hf.IsEmbedding(s.Module) && len(t.Shape) == 2:
@@ -79,12 +81,16 @@ func NewModel(c *formats.Checkpoint) (*Model, error) {
 			s.Kind = Conv
 		}
 		s.Head = hf.IsOutputHead(s.Module)
+		stored = stored || s.Head
 		if old, ok := m.byName[s.Module]; ok {
 			return nil, formats.Rejectf(c.Path(), t.Name, "it is the weight of module %s, and so is %s", formats.Quote(s.Module), formats.Quote(m.Sites[old].Weight.Name))
 		}
 		m.byName[s.Module] = len(m.Sites)
 		m.Sites = append(m.Sites, s)
 	}
+	// A model that scores tokens and stores no weight for it uses that of its input,
+	// unless its config says otherwise.
+	m.tied = cfg.ScoresTokens() && (cfg.TiedHead || !stored && !cfg.Untied)
 	return m, nil
 }
 
@@ -115,12 +121,14 @@ func newNaming(c *formats.Checkpoint, cfg hf.Config, family hf.Family) naming {
 		return naming{}
 	}
 	prefix := family.Prefix + "."
-	has := false
+	has, body := false, family.Known
 	for t := range c.Tensors() {
 		has = has || strings.HasPrefix(t.Name, prefix)
+		// The body of a decoder, at the top: of another type only that much is known.
+		body = body || strings.HasPrefix(t.Name, "layers.") || strings.HasPrefix(t.Name, "embed_tokens.")
 	}
 	switch {
-	case cfg.HasHead() && !has:
+	case cfg.HasHead() && !has && body:
 		return naming{add: prefix}
 	case !cfg.HasHead() && has:
 		return naming{strip: prefix}

@@ -115,8 +115,8 @@ func (opt Options) check() error {
 		return formats.Usagef("maximum steps (got %d, want at least 0)", opt.MaxSteps)
 	case opt.MaxSteps == 0 && (!(opt.Epochs > 0) || !finite(opt.Epochs)):
 		return formats.Usagef("epochs (got %v, want more than 0)", opt.Epochs)
-	case opt.GradientAccumulation < 1:
-		return formats.Usagef("gradient accumulation steps (got %d, want at least 1)", opt.GradientAccumulation)
+	case opt.GradientAccumulation < 1 || opt.GradientAccumulation > maxSteps:
+		return formats.Usagef("gradient accumulation steps (got %d, want 1 to %d)", opt.GradientAccumulation, maxSteps)
 	case !(opt.MaxGradNorm >= 0):
 		return formats.Usagef("maximum gradient norm (got %v, want at least 0)", opt.MaxGradNorm)
 	case opt.EvalSteps < 0:

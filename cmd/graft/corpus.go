@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/train/data"
@@ -28,17 +29,41 @@ func newEncoder(tok *tokenizer.Tokenizer, m models.Model, maxLength int) (*encod
 	e := &encoder{tok: tok, opts: data.EncodeOptions{
 		MaxLength: maxLength, BOS: data.NoToken, EOS: data.NoToken, Vocab: m.Vocabulary(), SplitText: true,
 	}}
-	special, err := tok.Encode("", true)
+	lead, err := leadTokens(tok)
 	if err != nil {
 		return nil, err
 	}
-	if len(special) > 0 {
-		e.opts.BOS = special[0]
+	if len(lead) > 1 {
+		return nil, formats.Rejectf("", "", "the tokenizer puts %d tokens before a text (want at most one)", len(lead))
+	}
+	if len(lead) == 1 {
+		e.opts.BOS = lead[0]
 	}
 	if ends := m.EndTokens(); len(ends) > 0 {
 		e.opts.EOS = ends[0]
 	}
 	return e, nil
+}
+
+// leadTokens returns the special tokens that a tokenizer puts before a text. What it puts
+// behind is not asked: a text that is continued has no end, and one that is learned
+// ends as the model ends texts.
+func leadTokens(tok *tokenizer.Tokenizer) ([]int32, error) {
+	const text = "a"
+	plain, err := tok.Encode(text, false)
+	if err != nil {
+		return nil, err
+	}
+	special, err := tok.Encode(text, true)
+	if err != nil {
+		return nil, err
+	}
+	for i := range max(0, len(special)-len(plain)) + 1 {
+		if slices.Equal(special[i:min(len(special), i+len(plain))], plain) {
+			return special[:i], nil
+		}
+	}
+	return nil, formats.Rejectf("", "", "the tokenizer's special tokens change a text's own")
 }
 
 func (e *encoder) encode(ctx context.Context, records []data.Record) (*data.Set, data.Stats, error) {

@@ -59,17 +59,17 @@ func TestExamples(t *testing.T) {
 // examples are those of docs/cli.md, one or several lines for each command.
 var examples = map[string]string{
 	"quickstart": "graft quickstart",
-	"inspect":    "graft inspect Llama-3.2-1B\ngraft inspect my-adapter --json",
-	"init":       "graft init --base Llama-3.2-1B --target-modules q_proj,v_proj --rank 16 --alpha 32 --out fresh",
-	"train": "graft train --base Llama-3.2-1B --target-modules all-linear --rank 16 \\\n" +
+	"inspect":    "graft inspect TinyLlama-1.1B\ngraft inspect my-adapter --json",
+	"init":       "graft init --base TinyLlama-1.1B --target-modules q_proj,v_proj --rank 16 --alpha 32 --out fresh",
+	"train": "graft train --base TinyLlama-1.1B --target-modules all-linear --rank 16 \\\n" +
 		"  --data train.jsonl --eval-share 0.1 --epochs 3 --learning-rate 2e-4 --out my-adapter\n" +
-		"graft train --base Llama-3.2-1B --adapter my-adapter --data more.jsonl --out my-adapter-2",
-	"eval":     "graft eval --base Llama-3.2-1B --adapter my-adapter --data held-out.jsonl",
-	"generate": "graft generate --base Llama-3.2-1B --adapter my-adapter --prompt 'Once' --seed 1",
-	"merge": "graft merge --base Llama-3.2-1B --adapter my-adapter --out merged\n" +
-		"graft merge --base Llama-3.2-1B --adapter style=0.7 --adapter facts=0.5 --out merged --dry-run",
-	"verify": "graft verify --base Llama-3.2-1B --adapter my-adapter --merged merged",
-	"convert": "graft convert Llama-3.2-1B --to safetensors --dtype f16 --out half\n" +
+		"graft train --base TinyLlama-1.1B --adapter my-adapter --data more.jsonl --out my-adapter-2",
+	"eval":     "graft eval --base TinyLlama-1.1B --adapter my-adapter --data held-out.jsonl",
+	"generate": "graft generate --base TinyLlama-1.1B --adapter my-adapter --prompt 'Once' --seed 1",
+	"merge": "graft merge --base TinyLlama-1.1B --adapter my-adapter --out merged\n" +
+		"graft merge --base TinyLlama-1.1B --adapter style=0.7 --adapter facts=0.5 --out merged --dry-run",
+	"verify": "graft verify --base TinyLlama-1.1B --adapter my-adapter --merged merged",
+	"convert": "graft convert TinyLlama-1.1B --to safetensors --dtype f16 --out half\n" +
 		"graft convert merged --to safetensors --max-shard-size 2GB --out sharded",
 	"completion": "graft completion bash",
 	"version":    "graft version --json",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -96,10 +97,15 @@ func generateAction(c *cli.Context) error {
 
 // continueText streams the continuation of a prompt to show.
 func continueText(ctx context.Context, m models.Model, tok *tokenizer.Tokenizer, prompt string, opts models.GenerateOptions, show func(string) error) (models.StopReason, int, error) {
-	ids, err := tok.Encode(prompt, true)
+	lead, err := leadTokens(tok)
 	if err != nil {
 		return "", 0, err
 	}
+	own, err := tok.Encode(prompt, false)
+	if err != nil {
+		return "", 0, err
+	}
+	ids := slices.Concat(lead, own)
 	if len(ids) == 0 {
 		if ends := m.EndTokens(); len(ends) > 0 {
 			ids = ends[:1] // a text begins where another ended

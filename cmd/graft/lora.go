@@ -125,17 +125,15 @@ func loraConfig(c *cli.Context, m *patch.Model) (*peft.Config, error) {
 	return cfg, err
 }
 
-// taskType is PEFT's word for what the base's architecture is for.
+// taskType is PEFT's word for what the base is for. Only causal language models get
+// one: for others PEFT adds modules to save by itself, which the file would not have.
 func taskType(m *patch.Model) string {
 	if len(m.Config.Architectures) == 0 {
 		return ""
 	}
-	for suffix, task := range map[string]string{
-		"ForCausalLM": "CAUSAL_LM", "LMHeadModel": "CAUSAL_LM", "ForSequenceClassification": "SEQ_CLS",
-		"ForTokenClassification": "TOKEN_CLS", "ForQuestionAnswering": "QUESTION_ANS", "ForConditionalGeneration": "SEQ_2_SEQ_LM",
-	} {
+	for _, suffix := range []string{"ForCausalLM", "LMHeadModel"} {
 		if strings.HasSuffix(m.Config.Architectures[0], suffix) {
-			return task
+			return "CAUSAL_LM"
 		}
 	}
 	return ""

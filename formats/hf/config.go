@@ -13,6 +13,7 @@ type Config struct {
 	ModelType     string
 	Architectures []string
 	TiedHead      bool   // tie_word_embeddings: the output head is the input embedding
+	Untied        bool   // tie_word_embeddings is there and false
 	Quantization  string // quantization_config.quant_method; "" when not quantised
 }
 
@@ -40,6 +41,7 @@ func ReadConfig(c *formats.Checkpoint) (Config, error) {
 		}
 	}
 	tied, ok := doc.Get("tie_word_embeddings").(bool)
+	cfg.Untied = ok && !tied
 	cfg.TiedHead = tied || !ok && slices.Contains(tiedByDefault, cfg.ModelType)
 	if q, ok := doc.Get("quantization_config").(*strictjson.Object); ok {
 		if cfg.Quantization, _ = q.Get("quant_method").(string); cfg.Quantization == "" {
@@ -65,6 +67,8 @@ type Family struct {
 	// Conv1D are the last parts of the paths of layers that store their weight as
 	// (in, out), as GPT-2 does.
 	Conv1D []string
+	// Known is false for a type that is not in the table, for which Prefix is a guess.
+	Known bool
 }
 
 var families = map[string]Family{
@@ -75,13 +79,17 @@ var families = map[string]Family{
 	"gpt_neo": {Prefix: "transformer"}, "gptj": {Prefix: "transformer"}, "bloom": {Prefix: "transformer"}, "falcon": {Prefix: "transformer"},
 	"mpt": {Prefix: "transformer"}, "gpt_bigcode": {Prefix: "transformer"}, "codegen": {Prefix: "transformer"},
 	"openai-gpt": {Prefix: "transformer", Conv1D: []string{"c_attn", "c_proj", "c_fc"}},
-	"gpt_neox":   {Prefix: "gpt_neox"}, "vit": {Prefix: "vit"}, "mamba": {Prefix: "backbone"},
+	"imagegpt":   {Prefix: "transformer", Conv1D: []string{"c_attn", "c_proj", "c_fc", "q_attn"}},
+	// No model of this type has a head beside a body.
+	"decision_transformer": {Conv1D: []string{"c_attn", "c_proj", "c_fc", "q_attn"}},
+	"gpt_neox":             {Prefix: "gpt_neox"}, "vit": {Prefix: "vit"}, "mamba": {Prefix: "backbone"},
 }
 
 // FamilyOf returns how the layers of a model type are named. Decoders since Llama
 // all keep their body in "model", so that is the answer for a type not in the table.
 func FamilyOf(modelType string) Family {
 	if f, ok := families[modelType]; ok {
+		f.Known = true
 		return f
 	}
 	return Family{Prefix: "model"}
@@ -101,7 +109,9 @@ func IsHead(module string) bool {
 var outputHeads = []string{"lm_head", "embed_out", "cls.predictions.decoder", "lm_head.decoder", "vocab_projector", "generator_lm_head", "predictions.decoder"}
 
 // IsOutputHead reports whether a module projects to the vocabulary.
-func IsOutputHead(module string) bool { return slices.Contains(outputHeads, module) }
+func IsOutputHead(module string) bool {
+	return slices.Contains(outputHeads, module) || strings.HasSuffix(module, ".lm_head")
+}
 
 // IsEmbedding reports whether a module is an embedding, by the last segment of its
 // path: a checkpoint does not tell a linear layer's weight from an embedding's.
@@ -112,6 +122,17 @@ func IsEmbedding(module string) bool {
 		return true
 	}
 	return strings.HasPrefix(last, "embed_") && last != "embed_out" || strings.HasSuffix(last, "_embeddings") || strings.HasSuffix(last, "_embedding") || strings.HasSuffix(last, "_emb")
+}
+
+// ScoresTokens reports whether the config's architecture is a language model, whose
+// output head may be its input embedding. Without an architecture it says yes where the
+// config says that they are tied.
+func (c Config) ScoresTokens() bool {
+	if len(c.Architectures) == 0 {
+		return c.TiedHead
+	}
+	return slices.ContainsFunc([]string{"ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForPreTraining", "ForConditionalGeneration"},
+		func(kind string) bool { return strings.HasSuffix(c.Architectures[0], kind) })
 }
 
 // HasHead reports whether the config's architecture is a model with a head

@@ -103,7 +103,7 @@ func (c *confined) find(name string) (*os.Root, string, fs.FileInfo, error) {
 				}
 			}
 		}
-		return nil, "", nil, formats.Rejectf(full, "", "a link that leads out of the model's directory")
+		return nil, "", nil, formats.Rejectf(full, "", "a link that leads out of the model's directory").WithHint("cp -rL makes a copy with the files themselves")
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", nil, formats.Rejectf(full, "", "no such file")

@@ -5,13 +5,22 @@
 //
 // [Open] opens a directory, a snapshot of the Hugging Face cache or the cache
 // folder of a model. [Write] publishes a checkpoint again, under the layout it came
-// in. [ReadConfig] and [FamilyOf] give the plain facts that choosing and naming
-// layers needs. For one bare file use formats/safetensors.
+// in; [Reshard] gives it files of another size before. [ReadConfig] and [FamilyOf] give
+// the plain facts that choosing and naming layers needs. For one bare file use
+// formats/safetensors.
 //
 // # What is promised
 //
 // Index and files are checked against each other in both directions before anything
 // is used. Names found in files are confined to the directory, with one exception:
-// links from a cache's snapshots into its blobs. Side files are carried byte for
-// byte. Output appears whole or not at all.
+// links from a cache's snapshots into its blobs. Side files are carried byte for byte.
+// Few files are open at a time, however many shards there are; one that changes between
+// two looks at it is refused.
+//
+// Output appears whole or not at all: whatever fails, and whenever the process is
+// killed, the output's name holds what it held before, or the whole result. Old content
+// is removed once the new one is durable. With WriteOptions.Resume the shards that are
+// finished stay in the staging directory beside the output, with a journal of their
+// lengths and checksums; a later call of the same plan reads them back, takes those that
+// are still right and makes the rest.
 package hf

@@ -101,6 +101,9 @@ func FreeSpace(path string) (int64, error) {
 	for {
 		var st unix.Statfs_t
 		err := unix.Statfs(path, &st)
+		if err == nil && st.Blocks == 0 {
+			return 0, errors.New("the file system does not say how large it is")
+		}
 		if err == nil {
 			return int64(st.Bavail) * int64(st.Bsize), nil
 		}

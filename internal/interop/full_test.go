@@ -7,14 +7,15 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 )
 
 // checkFull compares a merged model with what PEFT makes of the same base and adapters:
-// loading, weights and logits.
-func checkFull(t *testing.T, base, merged string, adapters []string) {
+// loading, weights and logits. Options are those of check_full.py.
+func checkFull(t *testing.T, base, merged string, adapters []string, options ...string) {
 	t.Helper()
-	args := []string{"--base", base, "--merged", merged}
+	args := append([]string{"--base", base, "--merged", merged}, options...)
 	for _, a := range adapters {
 		args = append(args, "--adapter", a)
 	}
@@ -94,11 +95,19 @@ func TestFreshSeed(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(base, "config.json")); err != nil {
 				return // a bare module, which transformers cannot load; patch's golden test has it
 			}
-			var adapters []string
+			var adapters, options []string
 			for _, a := range c.Adapters {
 				adapters = append(adapters, filepath.Join(peft, c.Name, a))
 			}
-			checkFull(t, base, merged, adapters)
+			switch wide := c.DType == "F32" || c.DType == "F64"; {
+			case strings.HasPrefix(c.Name, "dora-") && wide:
+				// Norms are sums that PyTorch forms in another order; 16-bit weights do not show it.
+				options = []string{"--share", "1", "--ulps", "16"}
+			case c.Name == "dora-two":
+				// To unmerge the first adapter PEFT takes off what it has merged, in BF16.
+				options = []string{"--share", "1", "--ulps", "4"}
+			}
+			checkFull(t, base, merged, adapters, options...)
 		})
 	}
 }

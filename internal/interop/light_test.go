@@ -47,6 +47,7 @@ var references = []struct{ model, name string }{
 // peftCase is an entry of cases.json.
 type peftCase struct {
 	Name     string
+	DType    string
 	Adapters []string
 	Changed  []string
 }

@@ -1,13 +1,13 @@
 """Loads a merged model with transformers and compares it with what PEFT makes of the same base and adapter.
 
-    python check_full.py --base DIR --adapter DIR [--adapter DIR] --merged DIR [--tolerance 1e-4] [--share 1e-4] [--seed 1]
+    python check_full.py --base DIR --adapter DIR [--adapter DIR] --merged DIR [--tolerance 1e-4] [--share 1e-4] [--ulps 1] [--seed 1]
 
 Several adapters are merged by PEFT one after the other in the order given, rounding each time.
 Fails (one line on stderr, exit 1) when
   - anything is missing, unexpected or newly initialized on loading base or merged, or a key of the adapter is not used;
   - a tensor that PEFT's merge_and_unload leaves alone is not bit-identical in the merged model;
   - a tensor that PEFT changes differs from PEFT's in more than --share of its elements (two elements are always allowed), or anywhere by more
-    than one ulp of the dtype it is stored in, at the size of the larger of the weights before and after;
+    than --ulps units of the dtype it is stored in, at the size of the larger of the weights before and after;
   - the merged model's logits are further from base + adapter (unmerged, float32 on the weights as stored) than PEFT's own merged model's,
     by more than 5 % and --tolerance of the largest logit.
 Prints one line of JSON with the numbers.
@@ -110,7 +110,7 @@ def spacing(x, dtype, torch):
     return info.eps * torch.pow(2.0, exponent.double())
 
 
-def compare_weights(base, want, got, share, torch):
+def compare_weights(base, want, got, share, ulps, torch):
     """PEFT's merged weights against the merged model's. Returns the numbers."""
     numbers = {"targets": 0, "elements": 0, "differing": 0, "worst_share": 0.0, "worst_ulp": 0.0, "worst_tensor": None}
     if set(want) != set(got):
@@ -135,7 +135,7 @@ def compare_weights(base, want, got, share, torch):
         numbers["worst_ulp"] = max(numbers["worst_ulp"], ulp)
         if count > max(2, share * a.numel()):
             raise Failure(f"{name}: {count} of {a.numel()} elements differ from PEFT's merge (worst {ulp:.3g} ulp)")
-        if ulp > 1:
+        if ulp > ulps:
             raise Failure(f"{name}: {ulp:.3g} ulp from PEFT's merge")
     return numbers
 
@@ -150,7 +150,7 @@ def run(args, torch):
         warnings.simplefilter("ignore")
         peft_merged = with_adapters(base, args.adapter).merge_and_unload()
     merged = load(args.merged, stored, torch)
-    numbers = compare_weights(before, peft_merged.state_dict(), merged.state_dict(), args.share, torch)
+    numbers = compare_weights(before, peft_merged.state_dict(), merged.state_dict(), args.share, args.ulps, torch)
 
     generator = torch.Generator().manual_seed(args.seed)
     config = merged.config
@@ -192,6 +192,7 @@ def main():
     parser.add_argument("--merged", type=Path, required=True)
     parser.add_argument("--tolerance", type=float, default=1e-4)
     parser.add_argument("--share", type=float, default=1e-4)
+    parser.add_argument("--ulps", type=float, default=1)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     torch = begin(args.seed)

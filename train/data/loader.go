@@ -28,6 +28,9 @@ type LoaderOptions struct {
 	Seed uint64
 }
 
+// maxRows bounds a batch; its rows are in memory together.
+const maxRows = 1 << 20
+
 // Loader cuts a set into batches. Any batch of any epoch can be had at any time, so
 // that training may start in the middle. It is safe for concurrent use.
 type Loader struct {
@@ -42,8 +45,8 @@ type Loader struct {
 // NewLoader returns a loader over the set, which must have examples; it does not
 // copy them.
 func NewLoader(set *Set, opt LoaderOptions) (*Loader, error) {
-	if opt.Rows < 1 {
-		return nil, formats.Usagef("batch size (got %d, want at least 1)", opt.Rows)
+	if opt.Rows < 1 || opt.Rows > maxRows {
+		return nil, formats.Usagef("batch size (got %d, want 1 to %d)", opt.Rows, maxRows)
 	}
 	if opt.Pad < 0 {
 		return nil, formats.Usagef("padding id (got %d, want an id of the vocabulary)", opt.Pad)
