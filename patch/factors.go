@@ -58,6 +58,9 @@ func decode[T kernel.Number](dst []T, t formats.Tensor, off int64, buf []byte) (
 	return buf, nil
 }
 
+// readElementsAtOnce bounds the encoded bytes that are held beside the decoded ones.
+const readElementsAtOnce = 256 << 10
+
 // readRight reads the right factor whole: r rows of as many elements as the weight's
 // rows have.
 func readRight[T kernel.Number](p *part) ([]T, error) {
@@ -66,8 +69,12 @@ func readRight[T kernel.Number](p *part) ([]T, error) {
 		src = p.b
 	}
 	v := make([]T, src.Elements())
-	if _, err := decode(v, src, 0, nil); err != nil {
-		return nil, p.readError(src, err)
+	var buf []byte
+	for at := 0; at < len(v); at += readElementsAtOnce {
+		var err error
+		if buf, err = decode(v[at:min(at+readElementsAtOnce, len(v))], src, int64(at), buf); err != nil {
+			return nil, p.readError(src, err)
+		}
 	}
 	if i, n := notFinite(v); n > 0 {
 		return nil, p.notFinite(src, i, n)

@@ -144,6 +144,9 @@ func compareRoundings(t *testing.T, base *formats.Checkpoint, dir string, peft *
 		}
 		compareMerged(t, base, plan.Merge(), mustOpen(t, path), plan, mergeTolerance{share: 1e-4, ulps: 1})
 	}
+	if len(weighted) > 1 {
+		return // how far one rounding is from several depends on what lies between
+	}
 	once, err := patch.NewPlan(base, weighted...)
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ func TestReadConfig(t *testing.T) {
 		{`{"model_type":"llama","architectures":["LlamaForCausalLM"],"tie_word_embeddings":true}`, Config{ModelType: "llama", Architectures: []string{"LlamaForCausalLM"}, TiedHead: true}},
 		{`{"model_type":"llama"}`, Config{ModelType: "llama"}},
 		{`{"model_type":"gpt2"}`, Config{ModelType: "gpt2", TiedHead: true}}, // tied unless it says otherwise
-		{`{"model_type":"gpt2","tie_word_embeddings":false}`, Config{ModelType: "gpt2"}},
+		{`{"model_type":"gpt2","tie_word_embeddings":false}`, Config{ModelType: "gpt2", Untied: true}},
 		{`{"model_type":"gpt2","tie_word_embeddings":null}`, Config{ModelType: "gpt2", TiedHead: true}},
 		{`{"quantization_config":{"quant_method":"gptq"}}`, Config{Quantization: "gptq"}},
 		{`{"quantization_config":{}}`, Config{Quantization: "unnamed"}},

@@ -288,3 +288,30 @@ func TestParseJournal(t *testing.T) {
 		}
 	}
 }
+
+// TestJournalBegins opens a journal over what is none of the plan's, twice: nothing of
+// the old text may come to count when the first line is right.
+func TestJournalBegins(t *testing.T) {
+	line := entry{"a", 1, 2}.String()
+	for _, old := range []string{journalHead + "plan1\n" + line, journalHead + "plan2\n" + "torn" + line, "x\n" + line, strings.Repeat("\x00", 50) + "\n" + line} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, journalName), []byte(old), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			j, err := openJournal(dir, "plan2", true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if j.finished() != 0 {
+				t.Errorf("%q: %v counts", old, j.done)
+			}
+			if err := j.close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if got, want := load(t, filepath.Join(dir, journalName)), journalHead+"plan2\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

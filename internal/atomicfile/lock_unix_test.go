@@ -26,16 +26,19 @@ func TestLockOfWhatIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if !isStill(f, path) {
-		t.Error("it is still there")
+	if err := lockOpen(f, path); err != nil {
+		t.Error(err)
+	}
+	if _, err := lock(path); !errors.Is(err, errInUse) {
+		t.Errorf("got %v", err)
 	}
 	os.Remove(path)
-	if isStill(f, path) {
-		t.Error("it is gone")
+	if err := lockOpen(f, path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is gone: got %v", err)
 	}
 	put(t, path, "2")
-	if isStill(f, path) {
-		t.Error("another has its name")
+	if err := lockOpen(f, path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("another has its name: got %v", err)
 	}
 }
 

@@ -22,21 +22,25 @@ func lock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, cause(err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err := lockOpen(f, path); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func lockOpen(f *os.File, path string) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
-		err = errInUse
+		return errInUse
 	case errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOSYS):
 		err = nil // a file system without locks
 	}
 	if err == nil && !isStill(f, path) {
 		err = fs.ErrNotExist
 	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return err
 }
 
 func isStill(f *os.File, path string) bool {
