@@ -212,9 +212,6 @@ func TestKilledAtRandom(t *testing.T) {
 		seen[checkKilled(t, y, fmt.Sprintf("seed %d, kill %d, %+v", seed, i, c), before, c)]++
 	}
 	t.Logf("%d kills within %v: %v", kills, whole, seen)
-	if seen["complete"] > kills/2 {
-		t.Errorf("most kills came too late to mean anything: %v", seen)
-	}
 }
 
 // TestTwoProcesses has one process at work, and tries to write the same output from
