@@ -1,6 +1,6 @@
 //go:build ignore
 
-// Testsum reads what "go test -json" prints and prints what a reader wants of it: a line
+// Command testsum reads what "go test -json" prints and prints what a reader wants of it: a line
 // for each package, benchmarks, and all that a failed test said. It appends the numbers
 // of tests that passed, failed and were skipped to a file.
 //
