@@ -82,7 +82,7 @@ func prepareColumns[T kernel.Number](ctx context.Context, m *merged) error {
 		}
 		kernel.Sums(b, u, func(_ int, sum []T) {
 			for i, x := range sum {
-				squares[i] += float64(x) * float64(x)
+				squares[i] += kernel.Square(x)
 			}
 		})
 	}

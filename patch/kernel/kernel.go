@@ -47,23 +47,6 @@ type Update[T Number] struct {
 	Scale T
 }
 
-// Columns are worked on in tiles: a tile's sums stay in the first-level cache, and the
-// piece of the right factor that it needs in the second.
-const (
-	maxTile    = 1024
-	minTile    = 128
-	rightBytes = 128 << 10 // of a right factor in a tile
-	rowGroup   = 4         // rows that share a pass over that piece
-)
-
-func tileFor[T Number](updates []Update[T], size int) int {
-	r := 1
-	for _, u := range updates {
-		r = max(r, u.R)
-	}
-	return min(maxTile, max(minTile, rightBytes/size/r&^(minTile-1)))
-}
-
 // Block is a block of rows of a base weight.
 type Block struct {
 	Src   []byte // the base's rows, encoded
@@ -80,55 +63,50 @@ func (b Block) rows() int { return len(b.Src) / b.size() / max(b.Cols, 1) }
 // does for some layers. It returns the index of the first element that is not finite,
 // or −1.
 func Merge[T Number](dst []byte, b Block, updates []Update[T], roundDelta bool) int {
-	product, finish := ops[T]()
-	rows, size := b.rows(), b.size()
-	tile, bad := tileFor(updates, size), false
-	sum := make([]T, rowGroup*tile)
+	_, finish, _ := ops[T]()
+	size, bad := b.size(), false
 	var scratch []byte
 	if roundDelta {
-		scratch = make([]byte, tile*size)
+		scratch = make([]byte, maxTile*size)
 	}
-	for c := 0; c < b.Cols; c += tile {
-		n := min(tile, b.Cols-c)
-		for row := 0; row < rows; row += rowGroup {
-			group := min(rowGroup, rows-row)
-			for j, u := range updates {
-				product(sum, u.Left[row*u.R:], u.Right[c:], tile, b.Cols, group, n, u.R, u.Scale, j > 0)
-			}
-			for i := range group {
-				delta := sum[i*tile : i*tile+n]
-				if roundDelta {
-					encode(scratch, delta, b.DType)
-					decode(delta, scratch, b.DType)
-				}
-				at := ((row+i)*b.Cols + c) * size
-				bad = finish(dst[at:at+n*size], b.Src[at:at+n*size], delta, b.DType) || bad
-			}
+	products(updates, b.rows(), b.Cols, func(row, col int, delta []T) {
+		if roundDelta {
+			encode(scratch, delta, b.DType)
+			decode(delta, scratch, b.DType)
 		}
-	}
+		at := (row*b.Cols + col) * size
+		end := at + len(delta)*size
+		bad = finish(dst[at:end], b.Src[at:end], delta, b.DType) || bad
+	})
 	if bad {
-		return notFinite(dst[:rows*b.Cols*size], b.DType)
+		return notFinite(dst[:b.rows()*b.Cols*size], b.DType)
 	}
 	return -1
 }
 
+// sumRows bounds how many rows of sums are held at once where norms need whole rows.
+const sumRows = 8 * rowGroup
+
 // Sums calls f for each row of a block with W + Δ, unrounded. The slice is reused.
 func Sums[T Number](b Block, updates []Update[T], f func(row int, sum []T)) {
-	product, _ := ops[T]()
-	size := b.size()
-	sum, w := make([]T, b.Cols), make([]T, b.Cols)
-	for row := range b.rows() {
-		for c := 0; c < b.Cols; c += maxTile {
-			n := min(maxTile, b.Cols-c)
-			for j, u := range updates {
-				product(sum[c:], u.Left[row*u.R:], u.Right[c:], b.Cols, b.Cols, 1, n, u.R, u.Scale, j > 0)
+	size, rows := b.size(), b.rows()
+	sums, w := make([]T, min(rows, sumRows)*b.Cols), make([]T, b.Cols)
+	for first := 0; first < rows; first += sumRows {
+		n := min(sumRows, rows-first)
+		some := make([]Update[T], len(updates))
+		for j, u := range updates {
+			some[j] = u
+			some[j].Left = u.Left[first*u.R:]
+		}
+		products(some, n, b.Cols, func(row, col int, delta []T) { copy(sums[row*b.Cols+col:], delta) })
+		for row := range n {
+			sum := sums[row*b.Cols : (row+1)*b.Cols]
+			decode(w, b.Src[(first+row)*b.Cols*size:], b.DType)
+			for i, x := range w {
+				sum[i] = x + sum[i]
 			}
+			f(first+row, sum)
 		}
-		decode(w, b.Src[row*b.Cols*size:], b.DType)
-		for i, x := range w {
-			sum[i] = x + sum[i]
-		}
-		f(row, sum)
 	}
 }
 
@@ -161,7 +139,7 @@ func AddProduct[T Number](sums []float64, left, right []T, r, cols int, scale fl
 			}
 			f := scale * float64(x)
 			for c, y := range right[k*cols : (k+1)*cols] {
-				row[c] += f * float64(y)
+				row[c] += float64(f * float64(y))
 			}
 		}
 	}
@@ -171,10 +149,15 @@ func AddProduct[T Number](sums []float64, left, right []T, r, cols int, scale fl
 func Norm[T Number](v []T) T {
 	var sum float64
 	for _, x := range v {
-		sum += float64(x) * float64(x)
+		sum += Square(x)
 	}
 	return Root[T](sum)
 }
+
+// Square returns x², rounded to float64 on its own: a compiler may fuse a product with the
+// addition that follows, as Go's does on some processors, unless a conversion stands
+// between them.
+func Square[T Number](x T) float64 { return float64(float64(x) * float64(x)) }
 
 // Root returns the square root of a sum of squares in the type that norms have.
 func Root[T Number](sum float64) T { return T(math.Sqrt(sum)) }

@@ -4,28 +4,1246 @@
 
 #include "textflag.h"
 
-// func product32x4_AVX2(sum *float32, left *float32, right *float32, sumStride int, stride int, cols int, r int, scale float32, add bool)
+// func product32x1_AVX2(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
 // Requires: AVX, AVX2, FMA3
-TEXT ·product32x4_AVX2(SB), NOSPLIT, $0-61
-	MOVQ         sum+0(FP), AX
-	MOVQ         left+8(FP), CX
-	MOVQ         right+16(FP), DX
-	MOVQ         sumStride+24(FP), BX
-	MOVQ         stride+32(FP), SI
-	MOVQ         cols+40(FP), DI
-	MOVQ         r+48(FP), R8
-	MOVBQZX      add+60(FP), R9
-	SHLQ         $0x02, BX
-	SHLQ         $0x02, SI
-	SHLQ         $0x02, R8
-	VBROADCASTSS scale+56(FP), Y0
-	LEAQ         (CX)(R8*1), R10
-	LEAQ         (R8)(R8*2), R11
-	LEAQ         (BX)(BX*2), R12
+TEXT ·product32x1_AVX2(SB), NOSPLIT, $0-53
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+52(FP), R8
+	SHLQ    $0x02, BX
 
-columns:
-	CMPQ  DI, $0x00
-	JLE   done
+panels:
+	TESTQ SI, SI
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	MOVQ  CX, R9
+	MOVQ  DI, R10
+	TESTQ R10, R10
+	JZ    scaled
+
+terms:
+	VMOVUPS      (DX), Y2
+	VMOVUPS      32(DX), Y3
+	VBROADCASTSS (R9), Y4
+	VFMADD231PS  Y2, Y4, Y0
+	VFMADD231PS  Y3, Y4, Y1
+	ADDQ         $0x04, R9
+	ADDQ         $0x00000040, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSS scale+48(FP), Y2
+	VMULPS       Y2, Y0, Y0
+	VMULPS       Y2, Y1, Y1
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPS       (R9), Y0, Y0
+	VADDPS       32(R9), Y1, Y1
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000040, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product32x1_AVX512(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+// Requires: AVX, AVX512F
+TEXT ·product32x1_AVX512(SB), NOSPLIT, $0-53
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+52(FP), R8
+	SHLQ    $0x02, BX
+
+panels:
+	TESTQ  SI, SI
+	JZ     done
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	MOVQ   CX, R9
+	MOVQ   DI, R10
+	TESTQ  R10, R10
+	JZ     scaled
+
+terms:
+	VMOVUPS      (DX), Z2
+	VMOVUPS      64(DX), Z3
+	VBROADCASTSS (R9), Z4
+	VFMADD231PS  Z2, Z4, Z0
+	VFMADD231PS  Z3, Z4, Z1
+	ADDQ         $0x04, R9
+	ADDQ         $0x00000080, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSS scale+48(FP), Z2
+	VMULPS       Z2, Z0, Z0
+	VMULPS       Z2, Z1, Z1
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPS       (R9), Z0, Z0
+	VADDPS       64(R9), Z1, Z1
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000080, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product64x1_AVX2(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·product64x1_AVX2(SB), NOSPLIT, $0-57
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+56(FP), R8
+	SHLQ    $0x03, BX
+
+panels:
+	TESTQ SI, SI
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	MOVQ  CX, R9
+	MOVQ  DI, R10
+	TESTQ R10, R10
+	JZ    scaled
+
+terms:
+	VMOVUPD      (DX), Y2
+	VMOVUPD      32(DX), Y3
+	VBROADCASTSD (R9), Y4
+	VFMADD231PD  Y2, Y4, Y0
+	VFMADD231PD  Y3, Y4, Y1
+	ADDQ         $0x08, R9
+	ADDQ         $0x00000040, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSD scale+48(FP), Y2
+	VMULPD       Y2, Y0, Y0
+	VMULPD       Y2, Y1, Y1
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPD       (R9), Y0, Y0
+	VADDPD       32(R9), Y1, Y1
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPD Y0, (R9)
+	VMOVUPD Y1, 32(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000040, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product64x1_AVX512(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+// Requires: AVX, AVX512F
+TEXT ·product64x1_AVX512(SB), NOSPLIT, $0-57
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+56(FP), R8
+	SHLQ    $0x03, BX
+
+panels:
+	TESTQ  SI, SI
+	JZ     done
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	MOVQ   CX, R9
+	MOVQ   DI, R10
+	TESTQ  R10, R10
+	JZ     scaled
+
+terms:
+	VMOVUPD      (DX), Z2
+	VMOVUPD      64(DX), Z3
+	VBROADCASTSD (R9), Z4
+	VFMADD231PD  Z2, Z4, Z0
+	VFMADD231PD  Z3, Z4, Z1
+	ADDQ         $0x08, R9
+	ADDQ         $0x00000080, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSD scale+48(FP), Z2
+	VMULPD       Z2, Z0, Z0
+	VMULPD       Z2, Z1, Z1
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPD       (R9), Z0, Z0
+	VADDPD       64(R9), Z1, Z1
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPD Z0, (R9)
+	VMOVUPD Z1, 64(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000080, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product32x2_AVX2(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·product32x2_AVX2(SB), NOSPLIT, $0-53
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+52(FP), R8
+	SHLQ    $0x02, BX
+
+panels:
+	TESTQ SI, SI
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	MOVQ  CX, R9
+	MOVQ  DI, R10
+	TESTQ R10, R10
+	JZ    scaled
+
+terms:
+	VMOVUPS      (DX), Y4
+	VMOVUPS      32(DX), Y5
+	VBROADCASTSS (R9), Y6
+	VFMADD231PS  Y4, Y6, Y0
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS 4(R9), Y6
+	VFMADD231PS  Y4, Y6, Y2
+	VFMADD231PS  Y5, Y6, Y3
+	ADDQ         $0x08, R9
+	ADDQ         $0x00000040, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSS scale+48(FP), Y4
+	VMULPS       Y4, Y0, Y0
+	VMULPS       Y4, Y1, Y1
+	VMULPS       Y4, Y2, Y2
+	VMULPS       Y4, Y3, Y3
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPS       (R9), Y0, Y0
+	VADDPS       32(R9), Y1, Y1
+	ADDQ         BX, R9
+	VADDPS       (R9), Y2, Y2
+	VADDPS       32(R9), Y3, Y3
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y2, (R9)
+	VMOVUPS Y3, 32(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000040, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product32x2_AVX512(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+// Requires: AVX, AVX512F
+TEXT ·product32x2_AVX512(SB), NOSPLIT, $0-53
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+52(FP), R8
+	SHLQ    $0x02, BX
+
+panels:
+	TESTQ  SI, SI
+	JZ     done
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	MOVQ   CX, R9
+	MOVQ   DI, R10
+	TESTQ  R10, R10
+	JZ     scaled
+
+terms:
+	VMOVUPS      (DX), Z4
+	VMOVUPS      64(DX), Z5
+	VBROADCASTSS (R9), Z6
+	VFMADD231PS  Z4, Z6, Z0
+	VFMADD231PS  Z5, Z6, Z1
+	VBROADCASTSS 4(R9), Z6
+	VFMADD231PS  Z4, Z6, Z2
+	VFMADD231PS  Z5, Z6, Z3
+	ADDQ         $0x08, R9
+	ADDQ         $0x00000080, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSS scale+48(FP), Z4
+	VMULPS       Z4, Z0, Z0
+	VMULPS       Z4, Z1, Z1
+	VMULPS       Z4, Z2, Z2
+	VMULPS       Z4, Z3, Z3
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPS       (R9), Z0, Z0
+	VADDPS       64(R9), Z1, Z1
+	ADDQ         BX, R9
+	VADDPS       (R9), Z2, Z2
+	VADDPS       64(R9), Z3, Z3
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z2, (R9)
+	VMOVUPS Z3, 64(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000080, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product64x2_AVX2(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·product64x2_AVX2(SB), NOSPLIT, $0-57
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+56(FP), R8
+	SHLQ    $0x03, BX
+
+panels:
+	TESTQ SI, SI
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	MOVQ  CX, R9
+	MOVQ  DI, R10
+	TESTQ R10, R10
+	JZ    scaled
+
+terms:
+	VMOVUPD      (DX), Y4
+	VMOVUPD      32(DX), Y5
+	VBROADCASTSD (R9), Y6
+	VFMADD231PD  Y4, Y6, Y0
+	VFMADD231PD  Y5, Y6, Y1
+	VBROADCASTSD 8(R9), Y6
+	VFMADD231PD  Y4, Y6, Y2
+	VFMADD231PD  Y5, Y6, Y3
+	ADDQ         $0x10, R9
+	ADDQ         $0x00000040, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSD scale+48(FP), Y4
+	VMULPD       Y4, Y0, Y0
+	VMULPD       Y4, Y1, Y1
+	VMULPD       Y4, Y2, Y2
+	VMULPD       Y4, Y3, Y3
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPD       (R9), Y0, Y0
+	VADDPD       32(R9), Y1, Y1
+	ADDQ         BX, R9
+	VADDPD       (R9), Y2, Y2
+	VADDPD       32(R9), Y3, Y3
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPD Y0, (R9)
+	VMOVUPD Y1, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y2, (R9)
+	VMOVUPD Y3, 32(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000040, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product64x2_AVX512(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+// Requires: AVX, AVX512F
+TEXT ·product64x2_AVX512(SB), NOSPLIT, $0-57
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+56(FP), R8
+	SHLQ    $0x03, BX
+
+panels:
+	TESTQ  SI, SI
+	JZ     done
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	MOVQ   CX, R9
+	MOVQ   DI, R10
+	TESTQ  R10, R10
+	JZ     scaled
+
+terms:
+	VMOVUPD      (DX), Z4
+	VMOVUPD      64(DX), Z5
+	VBROADCASTSD (R9), Z6
+	VFMADD231PD  Z4, Z6, Z0
+	VFMADD231PD  Z5, Z6, Z1
+	VBROADCASTSD 8(R9), Z6
+	VFMADD231PD  Z4, Z6, Z2
+	VFMADD231PD  Z5, Z6, Z3
+	ADDQ         $0x10, R9
+	ADDQ         $0x00000080, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSD scale+48(FP), Z4
+	VMULPD       Z4, Z0, Z0
+	VMULPD       Z4, Z1, Z1
+	VMULPD       Z4, Z2, Z2
+	VMULPD       Z4, Z3, Z3
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPD       (R9), Z0, Z0
+	VADDPD       64(R9), Z1, Z1
+	ADDQ         BX, R9
+	VADDPD       (R9), Z2, Z2
+	VADDPD       64(R9), Z3, Z3
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPD Z0, (R9)
+	VMOVUPD Z1, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z2, (R9)
+	VMOVUPD Z3, 64(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000080, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product32x3_AVX2(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·product32x3_AVX2(SB), NOSPLIT, $0-53
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+52(FP), R8
+	SHLQ    $0x02, BX
+
+panels:
+	TESTQ SI, SI
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	MOVQ  CX, R9
+	MOVQ  DI, R10
+	TESTQ R10, R10
+	JZ    scaled
+
+terms:
+	VMOVUPS      (DX), Y6
+	VMOVUPS      32(DX), Y7
+	VBROADCASTSS (R9), Y8
+	VFMADD231PS  Y6, Y8, Y0
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS 4(R9), Y8
+	VFMADD231PS  Y6, Y8, Y2
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS 8(R9), Y8
+	VFMADD231PS  Y6, Y8, Y4
+	VFMADD231PS  Y7, Y8, Y5
+	ADDQ         $0x0c, R9
+	ADDQ         $0x00000040, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSS scale+48(FP), Y6
+	VMULPS       Y6, Y0, Y0
+	VMULPS       Y6, Y1, Y1
+	VMULPS       Y6, Y2, Y2
+	VMULPS       Y6, Y3, Y3
+	VMULPS       Y6, Y4, Y4
+	VMULPS       Y6, Y5, Y5
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPS       (R9), Y0, Y0
+	VADDPS       32(R9), Y1, Y1
+	ADDQ         BX, R9
+	VADDPS       (R9), Y2, Y2
+	VADDPS       32(R9), Y3, Y3
+	ADDQ         BX, R9
+	VADDPS       (R9), Y4, Y4
+	VADDPS       32(R9), Y5, Y5
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y2, (R9)
+	VMOVUPS Y3, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y4, (R9)
+	VMOVUPS Y5, 32(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000040, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product32x3_AVX512(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+// Requires: AVX, AVX512F
+TEXT ·product32x3_AVX512(SB), NOSPLIT, $0-53
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+52(FP), R8
+	SHLQ    $0x02, BX
+
+panels:
+	TESTQ  SI, SI
+	JZ     done
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	MOVQ   CX, R9
+	MOVQ   DI, R10
+	TESTQ  R10, R10
+	JZ     scaled
+
+terms:
+	VMOVUPS      (DX), Z6
+	VMOVUPS      64(DX), Z7
+	VBROADCASTSS (R9), Z8
+	VFMADD231PS  Z6, Z8, Z0
+	VFMADD231PS  Z7, Z8, Z1
+	VBROADCASTSS 4(R9), Z8
+	VFMADD231PS  Z6, Z8, Z2
+	VFMADD231PS  Z7, Z8, Z3
+	VBROADCASTSS 8(R9), Z8
+	VFMADD231PS  Z6, Z8, Z4
+	VFMADD231PS  Z7, Z8, Z5
+	ADDQ         $0x0c, R9
+	ADDQ         $0x00000080, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSS scale+48(FP), Z6
+	VMULPS       Z6, Z0, Z0
+	VMULPS       Z6, Z1, Z1
+	VMULPS       Z6, Z2, Z2
+	VMULPS       Z6, Z3, Z3
+	VMULPS       Z6, Z4, Z4
+	VMULPS       Z6, Z5, Z5
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPS       (R9), Z0, Z0
+	VADDPS       64(R9), Z1, Z1
+	ADDQ         BX, R9
+	VADDPS       (R9), Z2, Z2
+	VADDPS       64(R9), Z3, Z3
+	ADDQ         BX, R9
+	VADDPS       (R9), Z4, Z4
+	VADDPS       64(R9), Z5, Z5
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z2, (R9)
+	VMOVUPS Z3, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z4, (R9)
+	VMOVUPS Z5, 64(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000080, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product64x3_AVX2(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·product64x3_AVX2(SB), NOSPLIT, $0-57
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+56(FP), R8
+	SHLQ    $0x03, BX
+
+panels:
+	TESTQ SI, SI
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	MOVQ  CX, R9
+	MOVQ  DI, R10
+	TESTQ R10, R10
+	JZ    scaled
+
+terms:
+	VMOVUPD      (DX), Y6
+	VMOVUPD      32(DX), Y7
+	VBROADCASTSD (R9), Y8
+	VFMADD231PD  Y6, Y8, Y0
+	VFMADD231PD  Y7, Y8, Y1
+	VBROADCASTSD 8(R9), Y8
+	VFMADD231PD  Y6, Y8, Y2
+	VFMADD231PD  Y7, Y8, Y3
+	VBROADCASTSD 16(R9), Y8
+	VFMADD231PD  Y6, Y8, Y4
+	VFMADD231PD  Y7, Y8, Y5
+	ADDQ         $0x18, R9
+	ADDQ         $0x00000040, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSD scale+48(FP), Y6
+	VMULPD       Y6, Y0, Y0
+	VMULPD       Y6, Y1, Y1
+	VMULPD       Y6, Y2, Y2
+	VMULPD       Y6, Y3, Y3
+	VMULPD       Y6, Y4, Y4
+	VMULPD       Y6, Y5, Y5
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPD       (R9), Y0, Y0
+	VADDPD       32(R9), Y1, Y1
+	ADDQ         BX, R9
+	VADDPD       (R9), Y2, Y2
+	VADDPD       32(R9), Y3, Y3
+	ADDQ         BX, R9
+	VADDPD       (R9), Y4, Y4
+	VADDPD       32(R9), Y5, Y5
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPD Y0, (R9)
+	VMOVUPD Y1, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y2, (R9)
+	VMOVUPD Y3, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y4, (R9)
+	VMOVUPD Y5, 32(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000040, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product64x3_AVX512(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+// Requires: AVX, AVX512F
+TEXT ·product64x3_AVX512(SB), NOSPLIT, $0-57
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+56(FP), R8
+	SHLQ    $0x03, BX
+
+panels:
+	TESTQ  SI, SI
+	JZ     done
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	MOVQ   CX, R9
+	MOVQ   DI, R10
+	TESTQ  R10, R10
+	JZ     scaled
+
+terms:
+	VMOVUPD      (DX), Z6
+	VMOVUPD      64(DX), Z7
+	VBROADCASTSD (R9), Z8
+	VFMADD231PD  Z6, Z8, Z0
+	VFMADD231PD  Z7, Z8, Z1
+	VBROADCASTSD 8(R9), Z8
+	VFMADD231PD  Z6, Z8, Z2
+	VFMADD231PD  Z7, Z8, Z3
+	VBROADCASTSD 16(R9), Z8
+	VFMADD231PD  Z6, Z8, Z4
+	VFMADD231PD  Z7, Z8, Z5
+	ADDQ         $0x18, R9
+	ADDQ         $0x00000080, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSD scale+48(FP), Z6
+	VMULPD       Z6, Z0, Z0
+	VMULPD       Z6, Z1, Z1
+	VMULPD       Z6, Z2, Z2
+	VMULPD       Z6, Z3, Z3
+	VMULPD       Z6, Z4, Z4
+	VMULPD       Z6, Z5, Z5
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPD       (R9), Z0, Z0
+	VADDPD       64(R9), Z1, Z1
+	ADDQ         BX, R9
+	VADDPD       (R9), Z2, Z2
+	VADDPD       64(R9), Z3, Z3
+	ADDQ         BX, R9
+	VADDPD       (R9), Z4, Z4
+	VADDPD       64(R9), Z5, Z5
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPD Z0, (R9)
+	VMOVUPD Z1, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z2, (R9)
+	VMOVUPD Z3, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z4, (R9)
+	VMOVUPD Z5, 64(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000080, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product32x4_AVX2(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·product32x4_AVX2(SB), NOSPLIT, $0-53
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+52(FP), R8
+	SHLQ    $0x02, BX
+
+panels:
+	TESTQ SI, SI
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	MOVQ  CX, R9
+	MOVQ  DI, R10
+	TESTQ R10, R10
+	JZ    scaled
+
+terms:
+	VMOVUPS      (DX), Y8
+	VMOVUPS      32(DX), Y9
+	VBROADCASTSS (R9), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS 4(R9), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS 8(R9), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS 12(R9), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	ADDQ         $0x10, R9
+	ADDQ         $0x00000040, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSS scale+48(FP), Y8
+	VMULPS       Y8, Y0, Y0
+	VMULPS       Y8, Y1, Y1
+	VMULPS       Y8, Y2, Y2
+	VMULPS       Y8, Y3, Y3
+	VMULPS       Y8, Y4, Y4
+	VMULPS       Y8, Y5, Y5
+	VMULPS       Y8, Y6, Y6
+	VMULPS       Y8, Y7, Y7
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPS       (R9), Y0, Y0
+	VADDPS       32(R9), Y1, Y1
+	ADDQ         BX, R9
+	VADDPS       (R9), Y2, Y2
+	VADDPS       32(R9), Y3, Y3
+	ADDQ         BX, R9
+	VADDPS       (R9), Y4, Y4
+	VADDPS       32(R9), Y5, Y5
+	ADDQ         BX, R9
+	VADDPS       (R9), Y6, Y6
+	VADDPS       32(R9), Y7, Y7
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y2, (R9)
+	VMOVUPS Y3, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y4, (R9)
+	VMOVUPS Y5, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y6, (R9)
+	VMOVUPS Y7, 32(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000040, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product32x4_AVX512(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+// Requires: AVX, AVX512F
+TEXT ·product32x4_AVX512(SB), NOSPLIT, $0-53
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+52(FP), R8
+	SHLQ    $0x02, BX
+
+panels:
+	TESTQ  SI, SI
+	JZ     done
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	VPXORQ Z6, Z6, Z6
+	VPXORQ Z7, Z7, Z7
+	MOVQ   CX, R9
+	MOVQ   DI, R10
+	TESTQ  R10, R10
+	JZ     scaled
+
+terms:
+	VMOVUPS      (DX), Z8
+	VMOVUPS      64(DX), Z9
+	VBROADCASTSS (R9), Z10
+	VFMADD231PS  Z8, Z10, Z0
+	VFMADD231PS  Z9, Z10, Z1
+	VBROADCASTSS 4(R9), Z10
+	VFMADD231PS  Z8, Z10, Z2
+	VFMADD231PS  Z9, Z10, Z3
+	VBROADCASTSS 8(R9), Z10
+	VFMADD231PS  Z8, Z10, Z4
+	VFMADD231PS  Z9, Z10, Z5
+	VBROADCASTSS 12(R9), Z10
+	VFMADD231PS  Z8, Z10, Z6
+	VFMADD231PS  Z9, Z10, Z7
+	ADDQ         $0x10, R9
+	ADDQ         $0x00000080, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSS scale+48(FP), Z8
+	VMULPS       Z8, Z0, Z0
+	VMULPS       Z8, Z1, Z1
+	VMULPS       Z8, Z2, Z2
+	VMULPS       Z8, Z3, Z3
+	VMULPS       Z8, Z4, Z4
+	VMULPS       Z8, Z5, Z5
+	VMULPS       Z8, Z6, Z6
+	VMULPS       Z8, Z7, Z7
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPS       (R9), Z0, Z0
+	VADDPS       64(R9), Z1, Z1
+	ADDQ         BX, R9
+	VADDPS       (R9), Z2, Z2
+	VADDPS       64(R9), Z3, Z3
+	ADDQ         BX, R9
+	VADDPS       (R9), Z4, Z4
+	VADDPS       64(R9), Z5, Z5
+	ADDQ         BX, R9
+	VADDPS       (R9), Z6, Z6
+	VADDPS       64(R9), Z7, Z7
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z2, (R9)
+	VMOVUPS Z3, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z4, (R9)
+	VMOVUPS Z5, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z6, (R9)
+	VMOVUPS Z7, 64(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000080, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product64x4_AVX2(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·product64x4_AVX2(SB), NOSPLIT, $0-57
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+56(FP), R8
+	SHLQ    $0x03, BX
+
+panels:
+	TESTQ SI, SI
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	MOVQ  CX, R9
+	MOVQ  DI, R10
+	TESTQ R10, R10
+	JZ    scaled
+
+terms:
+	VMOVUPD      (DX), Y8
+	VMOVUPD      32(DX), Y9
+	VBROADCASTSD (R9), Y10
+	VFMADD231PD  Y8, Y10, Y0
+	VFMADD231PD  Y9, Y10, Y1
+	VBROADCASTSD 8(R9), Y10
+	VFMADD231PD  Y8, Y10, Y2
+	VFMADD231PD  Y9, Y10, Y3
+	VBROADCASTSD 16(R9), Y10
+	VFMADD231PD  Y8, Y10, Y4
+	VFMADD231PD  Y9, Y10, Y5
+	VBROADCASTSD 24(R9), Y10
+	VFMADD231PD  Y8, Y10, Y6
+	VFMADD231PD  Y9, Y10, Y7
+	ADDQ         $0x20, R9
+	ADDQ         $0x00000040, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSD scale+48(FP), Y8
+	VMULPD       Y8, Y0, Y0
+	VMULPD       Y8, Y1, Y1
+	VMULPD       Y8, Y2, Y2
+	VMULPD       Y8, Y3, Y3
+	VMULPD       Y8, Y4, Y4
+	VMULPD       Y8, Y5, Y5
+	VMULPD       Y8, Y6, Y6
+	VMULPD       Y8, Y7, Y7
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPD       (R9), Y0, Y0
+	VADDPD       32(R9), Y1, Y1
+	ADDQ         BX, R9
+	VADDPD       (R9), Y2, Y2
+	VADDPD       32(R9), Y3, Y3
+	ADDQ         BX, R9
+	VADDPD       (R9), Y4, Y4
+	VADDPD       32(R9), Y5, Y5
+	ADDQ         BX, R9
+	VADDPD       (R9), Y6, Y6
+	VADDPD       32(R9), Y7, Y7
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPD Y0, (R9)
+	VMOVUPD Y1, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y2, (R9)
+	VMOVUPD Y3, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y4, (R9)
+	VMOVUPD Y5, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y6, (R9)
+	VMOVUPD Y7, 32(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000040, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product64x4_AVX512(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+// Requires: AVX, AVX512F
+TEXT ·product64x4_AVX512(SB), NOSPLIT, $0-57
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+56(FP), R8
+	SHLQ    $0x03, BX
+
+panels:
+	TESTQ  SI, SI
+	JZ     done
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	VPXORQ Z6, Z6, Z6
+	VPXORQ Z7, Z7, Z7
+	MOVQ   CX, R9
+	MOVQ   DI, R10
+	TESTQ  R10, R10
+	JZ     scaled
+
+terms:
+	VMOVUPD      (DX), Z8
+	VMOVUPD      64(DX), Z9
+	VBROADCASTSD (R9), Z10
+	VFMADD231PD  Z8, Z10, Z0
+	VFMADD231PD  Z9, Z10, Z1
+	VBROADCASTSD 8(R9), Z10
+	VFMADD231PD  Z8, Z10, Z2
+	VFMADD231PD  Z9, Z10, Z3
+	VBROADCASTSD 16(R9), Z10
+	VFMADD231PD  Z8, Z10, Z4
+	VFMADD231PD  Z9, Z10, Z5
+	VBROADCASTSD 24(R9), Z10
+	VFMADD231PD  Z8, Z10, Z6
+	VFMADD231PD  Z9, Z10, Z7
+	ADDQ         $0x20, R9
+	ADDQ         $0x00000080, DX
+	DECQ         R10
+	JNZ          terms
+
+scaled:
+	VBROADCASTSD scale+48(FP), Z8
+	VMULPD       Z8, Z0, Z0
+	VMULPD       Z8, Z1, Z1
+	VMULPD       Z8, Z2, Z2
+	VMULPD       Z8, Z3, Z3
+	VMULPD       Z8, Z4, Z4
+	VMULPD       Z8, Z5, Z5
+	VMULPD       Z8, Z6, Z6
+	VMULPD       Z8, Z7, Z7
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPD       (R9), Z0, Z0
+	VADDPD       64(R9), Z1, Z1
+	ADDQ         BX, R9
+	VADDPD       (R9), Z2, Z2
+	VADDPD       64(R9), Z3, Z3
+	ADDQ         BX, R9
+	VADDPD       (R9), Z4, Z4
+	VADDPD       64(R9), Z5, Z5
+	ADDQ         BX, R9
+	VADDPD       (R9), Z6, Z6
+	VADDPD       64(R9), Z7, Z7
+	ADDQ         BX, R9
+
+store:
+	MOVQ    AX, R9
+	VMOVUPD Z0, (R9)
+	VMOVUPD Z1, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z2, (R9)
+	VMOVUPD Z3, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z4, (R9)
+	VMOVUPD Z5, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z6, (R9)
+	VMOVUPD Z7, 64(R9)
+	ADDQ    BX, R9
+	ADDQ    $0x00000080, AX
+	DECQ    SI
+	JMP     panels
+
+done:
+	VZEROUPPER
+	RET
+
+// func product32x5_AVX2(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·product32x5_AVX2(SB), NOSPLIT, $0-53
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+52(FP), R8
+	SHLQ    $0x02, BX
+
+panels:
+	TESTQ SI, SI
+	JZ    done
+	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
@@ -34,90 +1252,107 @@ columns:
 	VPXOR Y6, Y6, Y6
 	VPXOR Y7, Y7, Y7
 	VPXOR Y8, Y8, Y8
-	MOVQ  CX, R13
-	MOVQ  DX, R14
+	VPXOR Y9, Y9, Y9
+	MOVQ  CX, R9
+	MOVQ  DI, R10
+	TESTQ R10, R10
+	JZ    scaled
 
 terms:
-	CMPQ         R13, R10
-	JGE          scaled
-	VMOVUPS      (R14), Y9
-	VMOVUPS      32(R14), Y10
-	VBROADCASTSS (R13), Y11
-	VFMADD231PS  Y9, Y11, Y1
-	VFMADD231PS  Y10, Y11, Y2
-	VBROADCASTSS (R13)(R8*1), Y11
-	VFMADD231PS  Y9, Y11, Y3
-	VFMADD231PS  Y10, Y11, Y4
-	VBROADCASTSS (R13)(R8*2), Y11
-	VFMADD231PS  Y9, Y11, Y5
-	VFMADD231PS  Y10, Y11, Y6
-	VBROADCASTSS (R13)(R11*1), Y11
-	VFMADD231PS  Y9, Y11, Y7
-	VFMADD231PS  Y10, Y11, Y8
-	ADDQ         $0x04, R13
-	ADDQ         SI, R14
-	JMP          terms
+	VMOVUPS      (DX), Y10
+	VMOVUPS      32(DX), Y11
+	VBROADCASTSS (R9), Y12
+	VFMADD231PS  Y10, Y12, Y0
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS 4(R9), Y12
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS 8(R9), Y12
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS 12(R9), Y12
+	VFMADD231PS  Y10, Y12, Y6
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS 16(R9), Y12
+	VFMADD231PS  Y10, Y12, Y8
+	VFMADD231PS  Y11, Y12, Y9
+	ADDQ         $0x14, R9
+	ADDQ         $0x00000040, DX
+	DECQ         R10
+	JNZ          terms
 
 scaled:
-	VMULPS Y0, Y1, Y1
-	VMULPS Y0, Y2, Y2
-	VMULPS Y0, Y3, Y3
-	VMULPS Y0, Y4, Y4
-	VMULPS Y0, Y5, Y5
-	VMULPS Y0, Y6, Y6
-	VMULPS Y0, Y7, Y7
-	VMULPS Y0, Y8, Y8
-	TESTQ  R9, R9
-	JZ     store
-	VADDPS (AX), Y1, Y1
-	VADDPS 32(AX), Y2, Y2
-	VADDPS (AX)(BX*1), Y3, Y3
-	VADDPS 32(AX)(BX*1), Y4, Y4
-	VADDPS (AX)(BX*2), Y5, Y5
-	VADDPS 32(AX)(BX*2), Y6, Y6
-	VADDPS (AX)(R12*1), Y7, Y7
-	VADDPS 32(AX)(R12*1), Y8, Y8
+	VBROADCASTSS scale+48(FP), Y10
+	VMULPS       Y10, Y0, Y0
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y10, Y2, Y2
+	VMULPS       Y10, Y3, Y3
+	VMULPS       Y10, Y4, Y4
+	VMULPS       Y10, Y5, Y5
+	VMULPS       Y10, Y6, Y6
+	VMULPS       Y10, Y7, Y7
+	VMULPS       Y10, Y8, Y8
+	VMULPS       Y10, Y9, Y9
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPS       (R9), Y0, Y0
+	VADDPS       32(R9), Y1, Y1
+	ADDQ         BX, R9
+	VADDPS       (R9), Y2, Y2
+	VADDPS       32(R9), Y3, Y3
+	ADDQ         BX, R9
+	VADDPS       (R9), Y4, Y4
+	VADDPS       32(R9), Y5, Y5
+	ADDQ         BX, R9
+	VADDPS       (R9), Y6, Y6
+	VADDPS       32(R9), Y7, Y7
+	ADDQ         BX, R9
+	VADDPS       (R9), Y8, Y8
+	VADDPS       32(R9), Y9, Y9
+	ADDQ         BX, R9
 
 store:
-	VMOVUPS Y1, (AX)
-	VMOVUPS Y2, 32(AX)
-	VMOVUPS Y3, (AX)(BX*1)
-	VMOVUPS Y4, 32(AX)(BX*1)
-	VMOVUPS Y5, (AX)(BX*2)
-	VMOVUPS Y6, 32(AX)(BX*2)
-	VMOVUPS Y7, (AX)(R12*1)
-	VMOVUPS Y8, 32(AX)(R12*1)
+	MOVQ    AX, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y2, (R9)
+	VMOVUPS Y3, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y4, (R9)
+	VMOVUPS Y5, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y6, (R9)
+	VMOVUPS Y7, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y8, (R9)
+	VMOVUPS Y9, 32(R9)
+	ADDQ    BX, R9
 	ADDQ    $0x00000040, AX
-	ADDQ    $0x00000040, DX
-	SUBQ    $0x10, DI
-	JMP     columns
+	DECQ    SI
+	JMP     panels
 
 done:
 	VZEROUPPER
 	RET
 
-// func product32x4_AVX512(sum *float32, left *float32, right *float32, sumStride int, stride int, cols int, r int, scale float32, add bool)
+// func product32x5_AVX512(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
 // Requires: AVX, AVX512F
-TEXT ·product32x4_AVX512(SB), NOSPLIT, $0-61
-	MOVQ         sum+0(FP), AX
-	MOVQ         left+8(FP), CX
-	MOVQ         right+16(FP), DX
-	MOVQ         sumStride+24(FP), BX
-	MOVQ         stride+32(FP), SI
-	MOVQ         cols+40(FP), DI
-	MOVQ         r+48(FP), R8
-	MOVBQZX      add+60(FP), R9
-	SHLQ         $0x02, BX
-	SHLQ         $0x02, SI
-	SHLQ         $0x02, R8
-	VBROADCASTSS scale+56(FP), Z0
-	LEAQ         (CX)(R8*1), R10
-	LEAQ         (R8)(R8*2), R11
-	LEAQ         (BX)(BX*2), R12
+TEXT ·product32x5_AVX512(SB), NOSPLIT, $0-53
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+52(FP), R8
+	SHLQ    $0x02, BX
 
-columns:
-	CMPQ   DI, $0x00
-	JLE    done
+panels:
+	TESTQ  SI, SI
+	JZ     done
+	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
 	VPXORQ Z3, Z3, Z3
@@ -126,90 +1361,107 @@ columns:
 	VPXORQ Z6, Z6, Z6
 	VPXORQ Z7, Z7, Z7
 	VPXORQ Z8, Z8, Z8
-	MOVQ   CX, R13
-	MOVQ   DX, R14
+	VPXORQ Z9, Z9, Z9
+	MOVQ   CX, R9
+	MOVQ   DI, R10
+	TESTQ  R10, R10
+	JZ     scaled
 
 terms:
-	CMPQ         R13, R10
-	JGE          scaled
-	VMOVUPS      (R14), Z9
-	VMOVUPS      64(R14), Z10
-	VBROADCASTSS (R13), Z11
-	VFMADD231PS  Z9, Z11, Z1
-	VFMADD231PS  Z10, Z11, Z2
-	VBROADCASTSS (R13)(R8*1), Z11
-	VFMADD231PS  Z9, Z11, Z3
-	VFMADD231PS  Z10, Z11, Z4
-	VBROADCASTSS (R13)(R8*2), Z11
-	VFMADD231PS  Z9, Z11, Z5
-	VFMADD231PS  Z10, Z11, Z6
-	VBROADCASTSS (R13)(R11*1), Z11
-	VFMADD231PS  Z9, Z11, Z7
-	VFMADD231PS  Z10, Z11, Z8
-	ADDQ         $0x04, R13
-	ADDQ         SI, R14
-	JMP          terms
+	VMOVUPS      (DX), Z10
+	VMOVUPS      64(DX), Z11
+	VBROADCASTSS (R9), Z12
+	VFMADD231PS  Z10, Z12, Z0
+	VFMADD231PS  Z11, Z12, Z1
+	VBROADCASTSS 4(R9), Z12
+	VFMADD231PS  Z10, Z12, Z2
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS 8(R9), Z12
+	VFMADD231PS  Z10, Z12, Z4
+	VFMADD231PS  Z11, Z12, Z5
+	VBROADCASTSS 12(R9), Z12
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z7
+	VBROADCASTSS 16(R9), Z12
+	VFMADD231PS  Z10, Z12, Z8
+	VFMADD231PS  Z11, Z12, Z9
+	ADDQ         $0x14, R9
+	ADDQ         $0x00000080, DX
+	DECQ         R10
+	JNZ          terms
 
 scaled:
-	VMULPS Z0, Z1, Z1
-	VMULPS Z0, Z2, Z2
-	VMULPS Z0, Z3, Z3
-	VMULPS Z0, Z4, Z4
-	VMULPS Z0, Z5, Z5
-	VMULPS Z0, Z6, Z6
-	VMULPS Z0, Z7, Z7
-	VMULPS Z0, Z8, Z8
-	TESTQ  R9, R9
-	JZ     store
-	VADDPS (AX), Z1, Z1
-	VADDPS 64(AX), Z2, Z2
-	VADDPS (AX)(BX*1), Z3, Z3
-	VADDPS 64(AX)(BX*1), Z4, Z4
-	VADDPS (AX)(BX*2), Z5, Z5
-	VADDPS 64(AX)(BX*2), Z6, Z6
-	VADDPS (AX)(R12*1), Z7, Z7
-	VADDPS 64(AX)(R12*1), Z8, Z8
+	VBROADCASTSS scale+48(FP), Z10
+	VMULPS       Z10, Z0, Z0
+	VMULPS       Z10, Z1, Z1
+	VMULPS       Z10, Z2, Z2
+	VMULPS       Z10, Z3, Z3
+	VMULPS       Z10, Z4, Z4
+	VMULPS       Z10, Z5, Z5
+	VMULPS       Z10, Z6, Z6
+	VMULPS       Z10, Z7, Z7
+	VMULPS       Z10, Z8, Z8
+	VMULPS       Z10, Z9, Z9
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPS       (R9), Z0, Z0
+	VADDPS       64(R9), Z1, Z1
+	ADDQ         BX, R9
+	VADDPS       (R9), Z2, Z2
+	VADDPS       64(R9), Z3, Z3
+	ADDQ         BX, R9
+	VADDPS       (R9), Z4, Z4
+	VADDPS       64(R9), Z5, Z5
+	ADDQ         BX, R9
+	VADDPS       (R9), Z6, Z6
+	VADDPS       64(R9), Z7, Z7
+	ADDQ         BX, R9
+	VADDPS       (R9), Z8, Z8
+	VADDPS       64(R9), Z9, Z9
+	ADDQ         BX, R9
 
 store:
-	VMOVUPS Z1, (AX)
-	VMOVUPS Z2, 64(AX)
-	VMOVUPS Z3, (AX)(BX*1)
-	VMOVUPS Z4, 64(AX)(BX*1)
-	VMOVUPS Z5, (AX)(BX*2)
-	VMOVUPS Z6, 64(AX)(BX*2)
-	VMOVUPS Z7, (AX)(R12*1)
-	VMOVUPS Z8, 64(AX)(R12*1)
+	MOVQ    AX, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z2, (R9)
+	VMOVUPS Z3, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z4, (R9)
+	VMOVUPS Z5, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z6, (R9)
+	VMOVUPS Z7, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z8, (R9)
+	VMOVUPS Z9, 64(R9)
+	ADDQ    BX, R9
 	ADDQ    $0x00000080, AX
-	ADDQ    $0x00000080, DX
-	SUBQ    $0x20, DI
-	JMP     columns
+	DECQ    SI
+	JMP     panels
 
 done:
 	VZEROUPPER
 	RET
 
-// func product64x4_AVX2(sum *float64, left *float64, right *float64, sumStride int, stride int, cols int, r int, scale float64, add bool)
+// func product64x5_AVX2(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
 // Requires: AVX, AVX2, FMA3
-TEXT ·product64x4_AVX2(SB), NOSPLIT, $0-65
-	MOVQ         sum+0(FP), AX
-	MOVQ         left+8(FP), CX
-	MOVQ         right+16(FP), DX
-	MOVQ         sumStride+24(FP), BX
-	MOVQ         stride+32(FP), SI
-	MOVQ         cols+40(FP), DI
-	MOVQ         r+48(FP), R8
-	MOVBQZX      add+64(FP), R9
-	SHLQ         $0x03, BX
-	SHLQ         $0x03, SI
-	SHLQ         $0x03, R8
-	VBROADCASTSD scale+56(FP), Y0
-	LEAQ         (CX)(R8*1), R10
-	LEAQ         (R8)(R8*2), R11
-	LEAQ         (BX)(BX*2), R12
+TEXT ·product64x5_AVX2(SB), NOSPLIT, $0-57
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+56(FP), R8
+	SHLQ    $0x03, BX
 
-columns:
-	CMPQ  DI, $0x00
-	JLE   done
+panels:
+	TESTQ SI, SI
+	JZ    done
+	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
@@ -218,90 +1470,107 @@ columns:
 	VPXOR Y6, Y6, Y6
 	VPXOR Y7, Y7, Y7
 	VPXOR Y8, Y8, Y8
-	MOVQ  CX, R13
-	MOVQ  DX, R14
+	VPXOR Y9, Y9, Y9
+	MOVQ  CX, R9
+	MOVQ  DI, R10
+	TESTQ R10, R10
+	JZ    scaled
 
 terms:
-	CMPQ         R13, R10
-	JGE          scaled
-	VMOVUPD      (R14), Y9
-	VMOVUPD      32(R14), Y10
-	VBROADCASTSD (R13), Y11
-	VFMADD231PD  Y9, Y11, Y1
-	VFMADD231PD  Y10, Y11, Y2
-	VBROADCASTSD (R13)(R8*1), Y11
-	VFMADD231PD  Y9, Y11, Y3
-	VFMADD231PD  Y10, Y11, Y4
-	VBROADCASTSD (R13)(R8*2), Y11
-	VFMADD231PD  Y9, Y11, Y5
-	VFMADD231PD  Y10, Y11, Y6
-	VBROADCASTSD (R13)(R11*1), Y11
-	VFMADD231PD  Y9, Y11, Y7
-	VFMADD231PD  Y10, Y11, Y8
-	ADDQ         $0x08, R13
-	ADDQ         SI, R14
-	JMP          terms
+	VMOVUPD      (DX), Y10
+	VMOVUPD      32(DX), Y11
+	VBROADCASTSD (R9), Y12
+	VFMADD231PD  Y10, Y12, Y0
+	VFMADD231PD  Y11, Y12, Y1
+	VBROADCASTSD 8(R9), Y12
+	VFMADD231PD  Y10, Y12, Y2
+	VFMADD231PD  Y11, Y12, Y3
+	VBROADCASTSD 16(R9), Y12
+	VFMADD231PD  Y10, Y12, Y4
+	VFMADD231PD  Y11, Y12, Y5
+	VBROADCASTSD 24(R9), Y12
+	VFMADD231PD  Y10, Y12, Y6
+	VFMADD231PD  Y11, Y12, Y7
+	VBROADCASTSD 32(R9), Y12
+	VFMADD231PD  Y10, Y12, Y8
+	VFMADD231PD  Y11, Y12, Y9
+	ADDQ         $0x28, R9
+	ADDQ         $0x00000040, DX
+	DECQ         R10
+	JNZ          terms
 
 scaled:
-	VMULPD Y0, Y1, Y1
-	VMULPD Y0, Y2, Y2
-	VMULPD Y0, Y3, Y3
-	VMULPD Y0, Y4, Y4
-	VMULPD Y0, Y5, Y5
-	VMULPD Y0, Y6, Y6
-	VMULPD Y0, Y7, Y7
-	VMULPD Y0, Y8, Y8
-	TESTQ  R9, R9
-	JZ     store
-	VADDPD (AX), Y1, Y1
-	VADDPD 32(AX), Y2, Y2
-	VADDPD (AX)(BX*1), Y3, Y3
-	VADDPD 32(AX)(BX*1), Y4, Y4
-	VADDPD (AX)(BX*2), Y5, Y5
-	VADDPD 32(AX)(BX*2), Y6, Y6
-	VADDPD (AX)(R12*1), Y7, Y7
-	VADDPD 32(AX)(R12*1), Y8, Y8
+	VBROADCASTSD scale+48(FP), Y10
+	VMULPD       Y10, Y0, Y0
+	VMULPD       Y10, Y1, Y1
+	VMULPD       Y10, Y2, Y2
+	VMULPD       Y10, Y3, Y3
+	VMULPD       Y10, Y4, Y4
+	VMULPD       Y10, Y5, Y5
+	VMULPD       Y10, Y6, Y6
+	VMULPD       Y10, Y7, Y7
+	VMULPD       Y10, Y8, Y8
+	VMULPD       Y10, Y9, Y9
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPD       (R9), Y0, Y0
+	VADDPD       32(R9), Y1, Y1
+	ADDQ         BX, R9
+	VADDPD       (R9), Y2, Y2
+	VADDPD       32(R9), Y3, Y3
+	ADDQ         BX, R9
+	VADDPD       (R9), Y4, Y4
+	VADDPD       32(R9), Y5, Y5
+	ADDQ         BX, R9
+	VADDPD       (R9), Y6, Y6
+	VADDPD       32(R9), Y7, Y7
+	ADDQ         BX, R9
+	VADDPD       (R9), Y8, Y8
+	VADDPD       32(R9), Y9, Y9
+	ADDQ         BX, R9
 
 store:
-	VMOVUPD Y1, (AX)
-	VMOVUPD Y2, 32(AX)
-	VMOVUPD Y3, (AX)(BX*1)
-	VMOVUPD Y4, 32(AX)(BX*1)
-	VMOVUPD Y5, (AX)(BX*2)
-	VMOVUPD Y6, 32(AX)(BX*2)
-	VMOVUPD Y7, (AX)(R12*1)
-	VMOVUPD Y8, 32(AX)(R12*1)
+	MOVQ    AX, R9
+	VMOVUPD Y0, (R9)
+	VMOVUPD Y1, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y2, (R9)
+	VMOVUPD Y3, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y4, (R9)
+	VMOVUPD Y5, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y6, (R9)
+	VMOVUPD Y7, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y8, (R9)
+	VMOVUPD Y9, 32(R9)
+	ADDQ    BX, R9
 	ADDQ    $0x00000040, AX
-	ADDQ    $0x00000040, DX
-	SUBQ    $0x08, DI
-	JMP     columns
+	DECQ    SI
+	JMP     panels
 
 done:
 	VZEROUPPER
 	RET
 
-// func product64x4_AVX512(sum *float64, left *float64, right *float64, sumStride int, stride int, cols int, r int, scale float64, add bool)
+// func product64x5_AVX512(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
 // Requires: AVX, AVX512F
-TEXT ·product64x4_AVX512(SB), NOSPLIT, $0-65
-	MOVQ         sum+0(FP), AX
-	MOVQ         left+8(FP), CX
-	MOVQ         right+16(FP), DX
-	MOVQ         sumStride+24(FP), BX
-	MOVQ         stride+32(FP), SI
-	MOVQ         cols+40(FP), DI
-	MOVQ         r+48(FP), R8
-	MOVBQZX      add+64(FP), R9
-	SHLQ         $0x03, BX
-	SHLQ         $0x03, SI
-	SHLQ         $0x03, R8
-	VBROADCASTSD scale+56(FP), Z0
-	LEAQ         (CX)(R8*1), R10
-	LEAQ         (R8)(R8*2), R11
-	LEAQ         (BX)(BX*2), R12
+TEXT ·product64x5_AVX512(SB), NOSPLIT, $0-57
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+56(FP), R8
+	SHLQ    $0x03, BX
 
-columns:
-	CMPQ   DI, $0x00
-	JLE    done
+panels:
+	TESTQ  SI, SI
+	JZ     done
+	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
 	VPXORQ Z3, Z3, Z3
@@ -310,291 +1579,574 @@ columns:
 	VPXORQ Z6, Z6, Z6
 	VPXORQ Z7, Z7, Z7
 	VPXORQ Z8, Z8, Z8
-	MOVQ   CX, R13
-	MOVQ   DX, R14
+	VPXORQ Z9, Z9, Z9
+	MOVQ   CX, R9
+	MOVQ   DI, R10
+	TESTQ  R10, R10
+	JZ     scaled
 
 terms:
-	CMPQ         R13, R10
-	JGE          scaled
-	VMOVUPD      (R14), Z9
-	VMOVUPD      64(R14), Z10
-	VBROADCASTSD (R13), Z11
-	VFMADD231PD  Z9, Z11, Z1
-	VFMADD231PD  Z10, Z11, Z2
-	VBROADCASTSD (R13)(R8*1), Z11
-	VFMADD231PD  Z9, Z11, Z3
-	VFMADD231PD  Z10, Z11, Z4
-	VBROADCASTSD (R13)(R8*2), Z11
-	VFMADD231PD  Z9, Z11, Z5
-	VFMADD231PD  Z10, Z11, Z6
-	VBROADCASTSD (R13)(R11*1), Z11
-	VFMADD231PD  Z9, Z11, Z7
-	VFMADD231PD  Z10, Z11, Z8
-	ADDQ         $0x08, R13
-	ADDQ         SI, R14
-	JMP          terms
+	VMOVUPD      (DX), Z10
+	VMOVUPD      64(DX), Z11
+	VBROADCASTSD (R9), Z12
+	VFMADD231PD  Z10, Z12, Z0
+	VFMADD231PD  Z11, Z12, Z1
+	VBROADCASTSD 8(R9), Z12
+	VFMADD231PD  Z10, Z12, Z2
+	VFMADD231PD  Z11, Z12, Z3
+	VBROADCASTSD 16(R9), Z12
+	VFMADD231PD  Z10, Z12, Z4
+	VFMADD231PD  Z11, Z12, Z5
+	VBROADCASTSD 24(R9), Z12
+	VFMADD231PD  Z10, Z12, Z6
+	VFMADD231PD  Z11, Z12, Z7
+	VBROADCASTSD 32(R9), Z12
+	VFMADD231PD  Z10, Z12, Z8
+	VFMADD231PD  Z11, Z12, Z9
+	ADDQ         $0x28, R9
+	ADDQ         $0x00000080, DX
+	DECQ         R10
+	JNZ          terms
 
 scaled:
-	VMULPD Z0, Z1, Z1
-	VMULPD Z0, Z2, Z2
-	VMULPD Z0, Z3, Z3
-	VMULPD Z0, Z4, Z4
-	VMULPD Z0, Z5, Z5
-	VMULPD Z0, Z6, Z6
-	VMULPD Z0, Z7, Z7
-	VMULPD Z0, Z8, Z8
-	TESTQ  R9, R9
-	JZ     store
-	VADDPD (AX), Z1, Z1
-	VADDPD 64(AX), Z2, Z2
-	VADDPD (AX)(BX*1), Z3, Z3
-	VADDPD 64(AX)(BX*1), Z4, Z4
-	VADDPD (AX)(BX*2), Z5, Z5
-	VADDPD 64(AX)(BX*2), Z6, Z6
-	VADDPD (AX)(R12*1), Z7, Z7
-	VADDPD 64(AX)(R12*1), Z8, Z8
+	VBROADCASTSD scale+48(FP), Z10
+	VMULPD       Z10, Z0, Z0
+	VMULPD       Z10, Z1, Z1
+	VMULPD       Z10, Z2, Z2
+	VMULPD       Z10, Z3, Z3
+	VMULPD       Z10, Z4, Z4
+	VMULPD       Z10, Z5, Z5
+	VMULPD       Z10, Z6, Z6
+	VMULPD       Z10, Z7, Z7
+	VMULPD       Z10, Z8, Z8
+	VMULPD       Z10, Z9, Z9
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPD       (R9), Z0, Z0
+	VADDPD       64(R9), Z1, Z1
+	ADDQ         BX, R9
+	VADDPD       (R9), Z2, Z2
+	VADDPD       64(R9), Z3, Z3
+	ADDQ         BX, R9
+	VADDPD       (R9), Z4, Z4
+	VADDPD       64(R9), Z5, Z5
+	ADDQ         BX, R9
+	VADDPD       (R9), Z6, Z6
+	VADDPD       64(R9), Z7, Z7
+	ADDQ         BX, R9
+	VADDPD       (R9), Z8, Z8
+	VADDPD       64(R9), Z9, Z9
+	ADDQ         BX, R9
 
 store:
-	VMOVUPD Z1, (AX)
-	VMOVUPD Z2, 64(AX)
-	VMOVUPD Z3, (AX)(BX*1)
-	VMOVUPD Z4, 64(AX)(BX*1)
-	VMOVUPD Z5, (AX)(BX*2)
-	VMOVUPD Z6, 64(AX)(BX*2)
-	VMOVUPD Z7, (AX)(R12*1)
-	VMOVUPD Z8, 64(AX)(R12*1)
+	MOVQ    AX, R9
+	VMOVUPD Z0, (R9)
+	VMOVUPD Z1, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z2, (R9)
+	VMOVUPD Z3, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z4, (R9)
+	VMOVUPD Z5, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z6, (R9)
+	VMOVUPD Z7, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z8, (R9)
+	VMOVUPD Z9, 64(R9)
+	ADDQ    BX, R9
 	ADDQ    $0x00000080, AX
-	ADDQ    $0x00000080, DX
-	SUBQ    $0x10, DI
-	JMP     columns
+	DECQ    SI
+	JMP     panels
 
 done:
 	VZEROUPPER
 	RET
 
-// func product32x1_AVX2(sum *float32, left *float32, right *float32, sumStride int, stride int, cols int, r int, scale float32, add bool)
+// func product32x6_AVX2(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
 // Requires: AVX, AVX2, FMA3
-TEXT ·product32x1_AVX2(SB), NOSPLIT, $0-61
-	MOVQ         sum+0(FP), AX
-	MOVQ         left+8(FP), CX
-	MOVQ         right+16(FP), DX
-	MOVQ         sumStride+24(FP), BX
-	MOVQ         stride+32(FP), SI
-	MOVQ         cols+40(FP), DI
-	MOVQ         r+48(FP), R8
-	MOVBQZX      add+60(FP), R9
-	SHLQ         $0x02, BX
-	SHLQ         $0x02, SI
-	SHLQ         $0x02, R8
-	VBROADCASTSS scale+56(FP), Y0
-	LEAQ         (CX)(R8*1), BX
+TEXT ·product32x6_AVX2(SB), NOSPLIT, $0-53
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+52(FP), R8
+	SHLQ    $0x02, BX
 
-columns:
-	CMPQ  DI, $0x00
-	JLE   done
+panels:
+	TESTQ SI, SI
+	JZ    done
+	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
-	MOVQ  CX, R8
-	MOVQ  DX, R10
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	MOVQ  CX, R9
+	MOVQ  DI, R10
+	TESTQ R10, R10
+	JZ    scaled
 
 terms:
-	CMPQ         R8, BX
-	JGE          scaled
-	VMOVUPS      (R10), Y3
-	VMOVUPS      32(R10), Y4
-	VBROADCASTSS (R8), Y5
-	VFMADD231PS  Y3, Y5, Y1
-	VFMADD231PS  Y4, Y5, Y2
-	ADDQ         $0x04, R8
-	ADDQ         SI, R10
-	JMP          terms
+	VMOVUPS      (DX), Y12
+	VMOVUPS      32(DX), Y13
+	VBROADCASTSS (R9), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 4(R9), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS 8(R9), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 12(R9), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS 16(R9), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS 20(R9), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
+	ADDQ         $0x18, R9
+	ADDQ         $0x00000040, DX
+	DECQ         R10
+	JNZ          terms
 
 scaled:
-	VMULPS Y0, Y1, Y1
-	VMULPS Y0, Y2, Y2
-	TESTQ  R9, R9
-	JZ     store
-	VADDPS (AX), Y1, Y1
-	VADDPS 32(AX), Y2, Y2
+	VBROADCASTSS scale+48(FP), Y12
+	VMULPS       Y12, Y0, Y0
+	VMULPS       Y12, Y1, Y1
+	VMULPS       Y12, Y2, Y2
+	VMULPS       Y12, Y3, Y3
+	VMULPS       Y12, Y4, Y4
+	VMULPS       Y12, Y5, Y5
+	VMULPS       Y12, Y6, Y6
+	VMULPS       Y12, Y7, Y7
+	VMULPS       Y12, Y8, Y8
+	VMULPS       Y12, Y9, Y9
+	VMULPS       Y12, Y10, Y10
+	VMULPS       Y12, Y11, Y11
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPS       (R9), Y0, Y0
+	VADDPS       32(R9), Y1, Y1
+	ADDQ         BX, R9
+	VADDPS       (R9), Y2, Y2
+	VADDPS       32(R9), Y3, Y3
+	ADDQ         BX, R9
+	VADDPS       (R9), Y4, Y4
+	VADDPS       32(R9), Y5, Y5
+	ADDQ         BX, R9
+	VADDPS       (R9), Y6, Y6
+	VADDPS       32(R9), Y7, Y7
+	ADDQ         BX, R9
+	VADDPS       (R9), Y8, Y8
+	VADDPS       32(R9), Y9, Y9
+	ADDQ         BX, R9
+	VADDPS       (R9), Y10, Y10
+	VADDPS       32(R9), Y11, Y11
+	ADDQ         BX, R9
 
 store:
-	VMOVUPS Y1, (AX)
-	VMOVUPS Y2, 32(AX)
+	MOVQ    AX, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y2, (R9)
+	VMOVUPS Y3, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y4, (R9)
+	VMOVUPS Y5, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y6, (R9)
+	VMOVUPS Y7, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y8, (R9)
+	VMOVUPS Y9, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPS Y10, (R9)
+	VMOVUPS Y11, 32(R9)
+	ADDQ    BX, R9
 	ADDQ    $0x00000040, AX
-	ADDQ    $0x00000040, DX
-	SUBQ    $0x10, DI
-	JMP     columns
+	DECQ    SI
+	JMP     panels
 
 done:
 	VZEROUPPER
 	RET
 
-// func product32x1_AVX512(sum *float32, left *float32, right *float32, sumStride int, stride int, cols int, r int, scale float32, add bool)
+// func product32x6_AVX512(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
 // Requires: AVX, AVX512F
-TEXT ·product32x1_AVX512(SB), NOSPLIT, $0-61
-	MOVQ         sum+0(FP), AX
-	MOVQ         left+8(FP), CX
-	MOVQ         right+16(FP), DX
-	MOVQ         sumStride+24(FP), BX
-	MOVQ         stride+32(FP), SI
-	MOVQ         cols+40(FP), DI
-	MOVQ         r+48(FP), R8
-	MOVBQZX      add+60(FP), R9
-	SHLQ         $0x02, BX
-	SHLQ         $0x02, SI
-	SHLQ         $0x02, R8
-	VBROADCASTSS scale+56(FP), Z0
-	LEAQ         (CX)(R8*1), BX
+TEXT ·product32x6_AVX512(SB), NOSPLIT, $0-53
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+52(FP), R8
+	SHLQ    $0x02, BX
 
-columns:
-	CMPQ   DI, $0x00
-	JLE    done
+panels:
+	TESTQ  SI, SI
+	JZ     done
+	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
-	MOVQ   CX, R8
-	MOVQ   DX, R10
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	VPXORQ Z6, Z6, Z6
+	VPXORQ Z7, Z7, Z7
+	VPXORQ Z8, Z8, Z8
+	VPXORQ Z9, Z9, Z9
+	VPXORQ Z10, Z10, Z10
+	VPXORQ Z11, Z11, Z11
+	MOVQ   CX, R9
+	MOVQ   DI, R10
+	TESTQ  R10, R10
+	JZ     scaled
 
 terms:
-	CMPQ         R8, BX
-	JGE          scaled
-	VMOVUPS      (R10), Z3
-	VMOVUPS      64(R10), Z4
-	VBROADCASTSS (R8), Z5
-	VFMADD231PS  Z3, Z5, Z1
-	VFMADD231PS  Z4, Z5, Z2
-	ADDQ         $0x04, R8
-	ADDQ         SI, R10
-	JMP          terms
+	VMOVUPS      (DX), Z12
+	VMOVUPS      64(DX), Z13
+	VBROADCASTSS (R9), Z14
+	VFMADD231PS  Z12, Z14, Z0
+	VFMADD231PS  Z13, Z14, Z1
+	VBROADCASTSS 4(R9), Z14
+	VFMADD231PS  Z12, Z14, Z2
+	VFMADD231PS  Z13, Z14, Z3
+	VBROADCASTSS 8(R9), Z14
+	VFMADD231PS  Z12, Z14, Z4
+	VFMADD231PS  Z13, Z14, Z5
+	VBROADCASTSS 12(R9), Z14
+	VFMADD231PS  Z12, Z14, Z6
+	VFMADD231PS  Z13, Z14, Z7
+	VBROADCASTSS 16(R9), Z14
+	VFMADD231PS  Z12, Z14, Z8
+	VFMADD231PS  Z13, Z14, Z9
+	VBROADCASTSS 20(R9), Z14
+	VFMADD231PS  Z12, Z14, Z10
+	VFMADD231PS  Z13, Z14, Z11
+	ADDQ         $0x18, R9
+	ADDQ         $0x00000080, DX
+	DECQ         R10
+	JNZ          terms
 
 scaled:
-	VMULPS Z0, Z1, Z1
-	VMULPS Z0, Z2, Z2
-	TESTQ  R9, R9
-	JZ     store
-	VADDPS (AX), Z1, Z1
-	VADDPS 64(AX), Z2, Z2
+	VBROADCASTSS scale+48(FP), Z12
+	VMULPS       Z12, Z0, Z0
+	VMULPS       Z12, Z1, Z1
+	VMULPS       Z12, Z2, Z2
+	VMULPS       Z12, Z3, Z3
+	VMULPS       Z12, Z4, Z4
+	VMULPS       Z12, Z5, Z5
+	VMULPS       Z12, Z6, Z6
+	VMULPS       Z12, Z7, Z7
+	VMULPS       Z12, Z8, Z8
+	VMULPS       Z12, Z9, Z9
+	VMULPS       Z12, Z10, Z10
+	VMULPS       Z12, Z11, Z11
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPS       (R9), Z0, Z0
+	VADDPS       64(R9), Z1, Z1
+	ADDQ         BX, R9
+	VADDPS       (R9), Z2, Z2
+	VADDPS       64(R9), Z3, Z3
+	ADDQ         BX, R9
+	VADDPS       (R9), Z4, Z4
+	VADDPS       64(R9), Z5, Z5
+	ADDQ         BX, R9
+	VADDPS       (R9), Z6, Z6
+	VADDPS       64(R9), Z7, Z7
+	ADDQ         BX, R9
+	VADDPS       (R9), Z8, Z8
+	VADDPS       64(R9), Z9, Z9
+	ADDQ         BX, R9
+	VADDPS       (R9), Z10, Z10
+	VADDPS       64(R9), Z11, Z11
+	ADDQ         BX, R9
 
 store:
-	VMOVUPS Z1, (AX)
-	VMOVUPS Z2, 64(AX)
+	MOVQ    AX, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z2, (R9)
+	VMOVUPS Z3, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z4, (R9)
+	VMOVUPS Z5, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z6, (R9)
+	VMOVUPS Z7, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z8, (R9)
+	VMOVUPS Z9, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPS Z10, (R9)
+	VMOVUPS Z11, 64(R9)
+	ADDQ    BX, R9
 	ADDQ    $0x00000080, AX
-	ADDQ    $0x00000080, DX
-	SUBQ    $0x20, DI
-	JMP     columns
+	DECQ    SI
+	JMP     panels
 
 done:
 	VZEROUPPER
 	RET
 
-// func product64x1_AVX2(sum *float64, left *float64, right *float64, sumStride int, stride int, cols int, r int, scale float64, add bool)
+// func product64x6_AVX2(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
 // Requires: AVX, AVX2, FMA3
-TEXT ·product64x1_AVX2(SB), NOSPLIT, $0-65
-	MOVQ         sum+0(FP), AX
-	MOVQ         left+8(FP), CX
-	MOVQ         right+16(FP), DX
-	MOVQ         sumStride+24(FP), BX
-	MOVQ         stride+32(FP), SI
-	MOVQ         cols+40(FP), DI
-	MOVQ         r+48(FP), R8
-	MOVBQZX      add+64(FP), R9
-	SHLQ         $0x03, BX
-	SHLQ         $0x03, SI
-	SHLQ         $0x03, R8
-	VBROADCASTSD scale+56(FP), Y0
-	LEAQ         (CX)(R8*1), BX
+TEXT ·product64x6_AVX2(SB), NOSPLIT, $0-57
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+56(FP), R8
+	SHLQ    $0x03, BX
 
-columns:
-	CMPQ  DI, $0x00
-	JLE   done
+panels:
+	TESTQ SI, SI
+	JZ    done
+	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
-	MOVQ  CX, R8
-	MOVQ  DX, R10
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	MOVQ  CX, R9
+	MOVQ  DI, R10
+	TESTQ R10, R10
+	JZ    scaled
 
 terms:
-	CMPQ         R8, BX
-	JGE          scaled
-	VMOVUPD      (R10), Y3
-	VMOVUPD      32(R10), Y4
-	VBROADCASTSD (R8), Y5
-	VFMADD231PD  Y3, Y5, Y1
-	VFMADD231PD  Y4, Y5, Y2
-	ADDQ         $0x08, R8
-	ADDQ         SI, R10
-	JMP          terms
+	VMOVUPD      (DX), Y12
+	VMOVUPD      32(DX), Y13
+	VBROADCASTSD (R9), Y14
+	VFMADD231PD  Y12, Y14, Y0
+	VFMADD231PD  Y13, Y14, Y1
+	VBROADCASTSD 8(R9), Y14
+	VFMADD231PD  Y12, Y14, Y2
+	VFMADD231PD  Y13, Y14, Y3
+	VBROADCASTSD 16(R9), Y14
+	VFMADD231PD  Y12, Y14, Y4
+	VFMADD231PD  Y13, Y14, Y5
+	VBROADCASTSD 24(R9), Y14
+	VFMADD231PD  Y12, Y14, Y6
+	VFMADD231PD  Y13, Y14, Y7
+	VBROADCASTSD 32(R9), Y14
+	VFMADD231PD  Y12, Y14, Y8
+	VFMADD231PD  Y13, Y14, Y9
+	VBROADCASTSD 40(R9), Y14
+	VFMADD231PD  Y12, Y14, Y10
+	VFMADD231PD  Y13, Y14, Y11
+	ADDQ         $0x30, R9
+	ADDQ         $0x00000040, DX
+	DECQ         R10
+	JNZ          terms
 
 scaled:
-	VMULPD Y0, Y1, Y1
-	VMULPD Y0, Y2, Y2
-	TESTQ  R9, R9
-	JZ     store
-	VADDPD (AX), Y1, Y1
-	VADDPD 32(AX), Y2, Y2
+	VBROADCASTSD scale+48(FP), Y12
+	VMULPD       Y12, Y0, Y0
+	VMULPD       Y12, Y1, Y1
+	VMULPD       Y12, Y2, Y2
+	VMULPD       Y12, Y3, Y3
+	VMULPD       Y12, Y4, Y4
+	VMULPD       Y12, Y5, Y5
+	VMULPD       Y12, Y6, Y6
+	VMULPD       Y12, Y7, Y7
+	VMULPD       Y12, Y8, Y8
+	VMULPD       Y12, Y9, Y9
+	VMULPD       Y12, Y10, Y10
+	VMULPD       Y12, Y11, Y11
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPD       (R9), Y0, Y0
+	VADDPD       32(R9), Y1, Y1
+	ADDQ         BX, R9
+	VADDPD       (R9), Y2, Y2
+	VADDPD       32(R9), Y3, Y3
+	ADDQ         BX, R9
+	VADDPD       (R9), Y4, Y4
+	VADDPD       32(R9), Y5, Y5
+	ADDQ         BX, R9
+	VADDPD       (R9), Y6, Y6
+	VADDPD       32(R9), Y7, Y7
+	ADDQ         BX, R9
+	VADDPD       (R9), Y8, Y8
+	VADDPD       32(R9), Y9, Y9
+	ADDQ         BX, R9
+	VADDPD       (R9), Y10, Y10
+	VADDPD       32(R9), Y11, Y11
+	ADDQ         BX, R9
 
 store:
-	VMOVUPD Y1, (AX)
-	VMOVUPD Y2, 32(AX)
+	MOVQ    AX, R9
+	VMOVUPD Y0, (R9)
+	VMOVUPD Y1, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y2, (R9)
+	VMOVUPD Y3, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y4, (R9)
+	VMOVUPD Y5, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y6, (R9)
+	VMOVUPD Y7, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y8, (R9)
+	VMOVUPD Y9, 32(R9)
+	ADDQ    BX, R9
+	VMOVUPD Y10, (R9)
+	VMOVUPD Y11, 32(R9)
+	ADDQ    BX, R9
 	ADDQ    $0x00000040, AX
-	ADDQ    $0x00000040, DX
-	SUBQ    $0x08, DI
-	JMP     columns
+	DECQ    SI
+	JMP     panels
 
 done:
 	VZEROUPPER
 	RET
 
-// func product64x1_AVX512(sum *float64, left *float64, right *float64, sumStride int, stride int, cols int, r int, scale float64, add bool)
+// func product64x6_AVX512(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
 // Requires: AVX, AVX512F
-TEXT ·product64x1_AVX512(SB), NOSPLIT, $0-65
-	MOVQ         sum+0(FP), AX
-	MOVQ         left+8(FP), CX
-	MOVQ         right+16(FP), DX
-	MOVQ         sumStride+24(FP), BX
-	MOVQ         stride+32(FP), SI
-	MOVQ         cols+40(FP), DI
-	MOVQ         r+48(FP), R8
-	MOVBQZX      add+64(FP), R9
-	SHLQ         $0x03, BX
-	SHLQ         $0x03, SI
-	SHLQ         $0x03, R8
-	VBROADCASTSD scale+56(FP), Z0
-	LEAQ         (CX)(R8*1), BX
+TEXT ·product64x6_AVX512(SB), NOSPLIT, $0-57
+	MOVQ    sum+0(FP), AX
+	MOVQ    left+8(FP), CX
+	MOVQ    right+16(FP), DX
+	MOVQ    sumStride+24(FP), BX
+	MOVQ    panels+32(FP), SI
+	MOVQ    r+40(FP), DI
+	MOVBQZX add+56(FP), R8
+	SHLQ    $0x03, BX
 
-columns:
-	CMPQ   DI, $0x00
-	JLE    done
+panels:
+	TESTQ  SI, SI
+	JZ     done
+	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
-	MOVQ   CX, R8
-	MOVQ   DX, R10
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z4, Z4, Z4
+	VPXORQ Z5, Z5, Z5
+	VPXORQ Z6, Z6, Z6
+	VPXORQ Z7, Z7, Z7
+	VPXORQ Z8, Z8, Z8
+	VPXORQ Z9, Z9, Z9
+	VPXORQ Z10, Z10, Z10
+	VPXORQ Z11, Z11, Z11
+	MOVQ   CX, R9
+	MOVQ   DI, R10
+	TESTQ  R10, R10
+	JZ     scaled
 
 terms:
-	CMPQ         R8, BX
-	JGE          scaled
-	VMOVUPD      (R10), Z3
-	VMOVUPD      64(R10), Z4
-	VBROADCASTSD (R8), Z5
-	VFMADD231PD  Z3, Z5, Z1
-	VFMADD231PD  Z4, Z5, Z2
-	ADDQ         $0x08, R8
-	ADDQ         SI, R10
-	JMP          terms
+	VMOVUPD      (DX), Z12
+	VMOVUPD      64(DX), Z13
+	VBROADCASTSD (R9), Z14
+	VFMADD231PD  Z12, Z14, Z0
+	VFMADD231PD  Z13, Z14, Z1
+	VBROADCASTSD 8(R9), Z14
+	VFMADD231PD  Z12, Z14, Z2
+	VFMADD231PD  Z13, Z14, Z3
+	VBROADCASTSD 16(R9), Z14
+	VFMADD231PD  Z12, Z14, Z4
+	VFMADD231PD  Z13, Z14, Z5
+	VBROADCASTSD 24(R9), Z14
+	VFMADD231PD  Z12, Z14, Z6
+	VFMADD231PD  Z13, Z14, Z7
+	VBROADCASTSD 32(R9), Z14
+	VFMADD231PD  Z12, Z14, Z8
+	VFMADD231PD  Z13, Z14, Z9
+	VBROADCASTSD 40(R9), Z14
+	VFMADD231PD  Z12, Z14, Z10
+	VFMADD231PD  Z13, Z14, Z11
+	ADDQ         $0x30, R9
+	ADDQ         $0x00000080, DX
+	DECQ         R10
+	JNZ          terms
 
 scaled:
-	VMULPD Z0, Z1, Z1
-	VMULPD Z0, Z2, Z2
-	TESTQ  R9, R9
-	JZ     store
-	VADDPD (AX), Z1, Z1
-	VADDPD 64(AX), Z2, Z2
+	VBROADCASTSD scale+48(FP), Z12
+	VMULPD       Z12, Z0, Z0
+	VMULPD       Z12, Z1, Z1
+	VMULPD       Z12, Z2, Z2
+	VMULPD       Z12, Z3, Z3
+	VMULPD       Z12, Z4, Z4
+	VMULPD       Z12, Z5, Z5
+	VMULPD       Z12, Z6, Z6
+	VMULPD       Z12, Z7, Z7
+	VMULPD       Z12, Z8, Z8
+	VMULPD       Z12, Z9, Z9
+	VMULPD       Z12, Z10, Z10
+	VMULPD       Z12, Z11, Z11
+	TESTQ        R8, R8
+	JZ           store
+	MOVQ         AX, R9
+	VADDPD       (R9), Z0, Z0
+	VADDPD       64(R9), Z1, Z1
+	ADDQ         BX, R9
+	VADDPD       (R9), Z2, Z2
+	VADDPD       64(R9), Z3, Z3
+	ADDQ         BX, R9
+	VADDPD       (R9), Z4, Z4
+	VADDPD       64(R9), Z5, Z5
+	ADDQ         BX, R9
+	VADDPD       (R9), Z6, Z6
+	VADDPD       64(R9), Z7, Z7
+	ADDQ         BX, R9
+	VADDPD       (R9), Z8, Z8
+	VADDPD       64(R9), Z9, Z9
+	ADDQ         BX, R9
+	VADDPD       (R9), Z10, Z10
+	VADDPD       64(R9), Z11, Z11
+	ADDQ         BX, R9
 
 store:
-	VMOVUPD Z1, (AX)
-	VMOVUPD Z2, 64(AX)
+	MOVQ    AX, R9
+	VMOVUPD Z0, (R9)
+	VMOVUPD Z1, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z2, (R9)
+	VMOVUPD Z3, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z4, (R9)
+	VMOVUPD Z5, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z6, (R9)
+	VMOVUPD Z7, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z8, (R9)
+	VMOVUPD Z9, 64(R9)
+	ADDQ    BX, R9
+	VMOVUPD Z10, (R9)
+	VMOVUPD Z11, 64(R9)
+	ADDQ    BX, R9
 	ADDQ    $0x00000080, AX
-	ADDQ    $0x00000080, DX
-	SUBQ    $0x10, DI
-	JMP     columns
+	DECQ    SI
+	JMP     panels
 
 done:
 	VZEROUPPER
@@ -780,4 +2332,76 @@ done:
 	VPMOVMSKB Y0, AX
 	VZEROUPPER
 	MOVL      AX, bad+32(FP)
+	RET
+
+// func peak32_AVX2(n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·peak32_AVX2(SB), NOSPLIT, $0-8
+	MOVQ  n+0(FP), AX
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	VPXOR Y12, Y12, Y12
+
+loop:
+	VFMADD231PS Y0, Y0, Y1
+	VFMADD231PS Y0, Y0, Y2
+	VFMADD231PS Y0, Y0, Y3
+	VFMADD231PS Y0, Y0, Y4
+	VFMADD231PS Y0, Y0, Y5
+	VFMADD231PS Y0, Y0, Y6
+	VFMADD231PS Y0, Y0, Y7
+	VFMADD231PS Y0, Y0, Y8
+	VFMADD231PS Y0, Y0, Y9
+	VFMADD231PS Y0, Y0, Y10
+	VFMADD231PS Y0, Y0, Y11
+	VFMADD231PS Y0, Y0, Y12
+	SUBQ        $0x01, AX
+	JNZ         loop
+	VZEROUPPER
+	RET
+
+// func peak64_AVX2(n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·peak64_AVX2(SB), NOSPLIT, $0-8
+	MOVQ  n+0(FP), AX
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	VPXOR Y12, Y12, Y12
+
+loop:
+	VFMADD231PD Y0, Y0, Y1
+	VFMADD231PD Y0, Y0, Y2
+	VFMADD231PD Y0, Y0, Y3
+	VFMADD231PD Y0, Y0, Y4
+	VFMADD231PD Y0, Y0, Y5
+	VFMADD231PD Y0, Y0, Y6
+	VFMADD231PD Y0, Y0, Y7
+	VFMADD231PD Y0, Y0, Y8
+	VFMADD231PD Y0, Y0, Y9
+	VFMADD231PD Y0, Y0, Y10
+	VFMADD231PD Y0, Y0, Y11
+	VFMADD231PD Y0, Y0, Y12
+	SUBQ        $0x01, AX
+	JNZ         loop
+	VZEROUPPER
 	RET

@@ -6,9 +6,13 @@ import (
 	"github.com/seed-b982eded/graft/formats"
 )
 
-// product sets sum[i·sumStride+c], or adds to it, the scaled product of row i of left (r
-// numbers) and column c of right (r rows, stride apart), for rows × cols elements.
-type product[T Number] = func(sum, left, right []T, sumStride, stride, rows, cols, r int, scale T, add bool)
+// product sets, or adds to, the sums of up to rowGroup rows and some panels of columns:
+//
+//	sum[i·sumStride + p·width + c] (+)= scale · Σₖ left[k·rows+i] · right[(p·r+k)·width+c]
+//
+// width is the engine's panel. The factors are packed so that they are read from front to
+// back: see [packLeft] and [packRight].
+type product[T Number] = func(sum, left, right []T, sumStride, rows, panels, r int, scale T, add bool)
 
 // finish adds sum to the elements in src and encodes them into dst, and reports
 // whether one of them is not finite.
@@ -16,43 +20,55 @@ type finish[T Number] = func(dst, src []byte, sum []T, dtype formats.DType) (bad
 
 // engine is an implementation of the arithmetic. All give the same bits.
 type engine struct {
-	name      string
-	product32 product[float32]
-	product64 product[float64]
-	finish32  finish[float32]
-	finish64  finish[float64]
+	name             string
+	product32        product[float32]
+	product64        product[float64]
+	panel32, panel64 int // columns of a panel of the right factor
+	finish32         finish[float32]
+	finish64         finish[float64]
 }
 
+const goPanel = 64
+
 // reference is the arithmetic in Go, which the others are measured by.
-var reference = engine{"go", multiply(axpy), multiply(axpy64), add[float32], add[float64]}
+var reference = engine{
+	name:      "go",
+	product32: multiply(axpy), product64: multiply(axpy64), panel32: goPanel, panel64: goPanel,
+	finish32: add[float32], finish64: add[float64],
+}
 
 // active is the fastest engine that the processor has.
 var active = engines()[0]
 
+// Engine names what computes here: "avx512", "avx2" or "go". The bits of a merge do not
+// depend on it.
+func Engine() string { return active.name }
+
 // ops returns the active engine's functions for a type.
-func ops[T Number]() (product[T], finish[T]) {
+func ops[T Number]() (product[T], finish[T], int) {
 	if p, ok := any(active.product32).(product[T]); ok {
-		return p, any(active.finish32).(finish[T])
+		return p, any(active.finish32).(finish[T]), active.panel32
 	}
-	return any(active.product64).(product[T]), any(active.finish64).(finish[T])
+	return any(active.product64).(product[T]), any(active.finish64).(finish[T]), active.panel64
 }
 
 // multiply makes a product of axpy, which sets acc[i] = fma(x, v[i], acc[i]).
 func multiply[T Number](axpy func(acc []T, x T, v []T)) product[T] {
-	return func(sum, left, right []T, sumStride, stride, rows, cols, r int, scale T, add bool) {
-		var acc [maxTile]T
-		for i := range rows {
-			a := acc[:cols]
-			clear(a)
-			for k, x := range left[i*r : (i+1)*r] {
-				axpy(a, x, right[k*stride:])
-			}
-			out := sum[i*sumStride:]
-			for c, x := range a {
-				if d := T(x * scale); add {
-					out[c] += d
-				} else {
-					out[c] = d
+	return func(sum, left, right []T, sumStride, rows, panels, r int, scale T, add bool) {
+		var acc [goPanel]T
+		for p := range panels {
+			for i := range rows {
+				clear(acc[:])
+				for k := range r {
+					axpy(acc[:], left[k*rows+i], right[(p*r+k)*goPanel:])
+				}
+				out := sum[i*sumStride+p*goPanel:]
+				for c, x := range acc {
+					if d := T(x * scale); add {
+						out[c] += d
+					} else {
+						out[c] = d
+					}
 				}
 			}
 		}

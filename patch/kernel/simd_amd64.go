@@ -21,31 +21,25 @@ func engines() []engine {
 }
 
 var (
-	avx2 = engine{"avx2", byRows(reference.product32, product32x4_AVX2, product32x1_AVX2, 16),
-		byRows(reference.product64, product64x4_AVX2, product64x1_AVX2, 8), finish32AVX2, finish64AVX2}
-	avx512 = engine{"avx512", byRows(reference.product32, product32x4_AVX512, product32x1_AVX512, 32),
-		byRows(reference.product64, product64x4_AVX512, product64x1_AVX512, 16), finish32AVX2, finish64AVX2}
+	avx2 = engine{
+		name:      "avx2",
+		product32: byRows(product32x1_AVX2, product32x2_AVX2, product32x3_AVX2, product32x4_AVX2, product32x5_AVX2, product32x6_AVX2), panel32: 16,
+		product64: byRows(product64x1_AVX2, product64x2_AVX2, product64x3_AVX2, product64x4_AVX2, product64x5_AVX2, product64x6_AVX2), panel64: 8,
+		finish32: finish32AVX2, finish64: finish64AVX2,
+	}
+	avx512 = engine{
+		name:      "avx512",
+		product32: byRows(product32x1_AVX512, product32x2_AVX512, product32x3_AVX512, product32x4_AVX512, product32x5_AVX512, product32x6_AVX512), panel32: 32,
+		product64: byRows(product64x1_AVX512, product64x2_AVX512, product64x3_AVX512, product64x4_AVX512, product64x5_AVX512, product64x6_AVX512), panel64: 16,
+		finish32: finish32AVX2, finish64: finish64AVX2,
+	}
 )
 
-type rowProduct[T Number] = func(sum, left, right *T, sumStride, stride, cols, r int, scale T, add bool)
-
-// byRows makes a product of any size from ones of four rows and of one row, whose
-// columns are a multiple of step; columns that are left over go to the Go loop.
-func byRows[T Number](rest product[T], four, one rowProduct[T], step int) product[T] {
-	return func(sum, left, right []T, sumStride, stride, rows, cols, r int, scale T, add bool) {
-		whole := cols / step * step
-		if whole < cols {
-			rest(sum[whole:], left, right[whole:], sumStride, stride, rows, cols-whole, r, scale, add)
-		}
-		if whole == 0 {
-			return
-		}
-		i := 0
-		for ; i+4 <= rows; i += 4 {
-			four(&sum[i*sumStride], &left[i*r], &right[0], sumStride, stride, whole, r, scale, add)
-		}
-		for ; i < rows; i++ {
-			one(&sum[i*sumStride], &left[i*r], &right[0], sumStride, stride, whole, r, scale, add)
+// byRows makes a product of those for 1 … rowGroup rows.
+func byRows[T Number](ofRows ...func(sum, left, right *T, sumStride, panels, r int, scale T, add bool)) product[T] {
+	return func(sum, left, right []T, sumStride, rows, panels, r int, scale T, add bool) {
+		if r > 0 {
+			ofRows[rows-1](&sum[0], &left[0], &right[0], sumStride, panels, r, scale, add)
 		}
 	}
 }
@@ -64,6 +58,9 @@ func finish32AVX2(dst, src []byte, sum []float32, dtype formats.DType) (bad bool
 			flags = finishF32_AVX2(&dst[0], &src[0], &sum[0], whole)
 		}
 	}
+	if whole == n {
+		return flags != 0
+	}
 	at := whole * int(dtype.Bits()/8)
 	return add(dst[at:], src[at:], sum[whole:], dtype) || flags != 0
 }
@@ -73,6 +70,9 @@ func finish64AVX2(dst, src []byte, sum []float64, dtype formats.DType) (bad bool
 	whole := len(sum) &^ 3
 	if whole > 0 {
 		flags = finishF64_AVX2(&dst[0], &src[0], &sum[0], whole)
+	}
+	if whole == len(sum) {
+		return flags != 0
 	}
 	return add(dst[8*whole:], src[8*whole:], sum[whole:], dtype) || flags != 0
 }

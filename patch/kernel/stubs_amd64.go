@@ -4,53 +4,149 @@
 
 package kernel
 
-// product32x4_AVX2 computes sum[i·sumStride+c] (+)= scale · Σₖ left[i·r+k]·right[k·stride+c] for 4 rows i and
-// cols columns c, a multiple of 16, each sum by fma in the order of k.
+// product32x1_AVX2 computes 1 rows of sums over panels of 16 columns, each by fma in the order
+// of k: see product.
 //
 //go:noescape
-func product32x4_AVX2(sum *float32, left *float32, right *float32, sumStride int, stride int, cols int, r int, scale float32, add bool)
+func product32x1_AVX2(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
 
-// product32x4_AVX512 computes sum[i·sumStride+c] (+)= scale · Σₖ left[i·r+k]·right[k·stride+c] for 4 rows i and
-// cols columns c, a multiple of 32, each sum by fma in the order of k.
+// product32x1_AVX512 computes 1 rows of sums over panels of 32 columns, each by fma in the order
+// of k: see product.
 //
 //go:noescape
-func product32x4_AVX512(sum *float32, left *float32, right *float32, sumStride int, stride int, cols int, r int, scale float32, add bool)
+func product32x1_AVX512(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
 
-// product64x4_AVX2 computes sum[i·sumStride+c] (+)= scale · Σₖ left[i·r+k]·right[k·stride+c] for 4 rows i and
-// cols columns c, a multiple of 8, each sum by fma in the order of k.
+// product64x1_AVX2 computes 1 rows of sums over panels of 8 columns, each by fma in the order
+// of k: see product.
 //
 //go:noescape
-func product64x4_AVX2(sum *float64, left *float64, right *float64, sumStride int, stride int, cols int, r int, scale float64, add bool)
+func product64x1_AVX2(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
 
-// product64x4_AVX512 computes sum[i·sumStride+c] (+)= scale · Σₖ left[i·r+k]·right[k·stride+c] for 4 rows i and
-// cols columns c, a multiple of 16, each sum by fma in the order of k.
+// product64x1_AVX512 computes 1 rows of sums over panels of 16 columns, each by fma in the order
+// of k: see product.
 //
 //go:noescape
-func product64x4_AVX512(sum *float64, left *float64, right *float64, sumStride int, stride int, cols int, r int, scale float64, add bool)
+func product64x1_AVX512(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
 
-// product32x1_AVX2 computes sum[i·sumStride+c] (+)= scale · Σₖ left[i·r+k]·right[k·stride+c] for 1 rows i and
-// cols columns c, a multiple of 16, each sum by fma in the order of k.
+// product32x2_AVX2 computes 2 rows of sums over panels of 16 columns, each by fma in the order
+// of k: see product.
 //
 //go:noescape
-func product32x1_AVX2(sum *float32, left *float32, right *float32, sumStride int, stride int, cols int, r int, scale float32, add bool)
+func product32x2_AVX2(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
 
-// product32x1_AVX512 computes sum[i·sumStride+c] (+)= scale · Σₖ left[i·r+k]·right[k·stride+c] for 1 rows i and
-// cols columns c, a multiple of 32, each sum by fma in the order of k.
+// product32x2_AVX512 computes 2 rows of sums over panels of 32 columns, each by fma in the order
+// of k: see product.
 //
 //go:noescape
-func product32x1_AVX512(sum *float32, left *float32, right *float32, sumStride int, stride int, cols int, r int, scale float32, add bool)
+func product32x2_AVX512(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
 
-// product64x1_AVX2 computes sum[i·sumStride+c] (+)= scale · Σₖ left[i·r+k]·right[k·stride+c] for 1 rows i and
-// cols columns c, a multiple of 8, each sum by fma in the order of k.
+// product64x2_AVX2 computes 2 rows of sums over panels of 8 columns, each by fma in the order
+// of k: see product.
 //
 //go:noescape
-func product64x1_AVX2(sum *float64, left *float64, right *float64, sumStride int, stride int, cols int, r int, scale float64, add bool)
+func product64x2_AVX2(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
 
-// product64x1_AVX512 computes sum[i·sumStride+c] (+)= scale · Σₖ left[i·r+k]·right[k·stride+c] for 1 rows i and
-// cols columns c, a multiple of 16, each sum by fma in the order of k.
+// product64x2_AVX512 computes 2 rows of sums over panels of 16 columns, each by fma in the order
+// of k: see product.
 //
 //go:noescape
-func product64x1_AVX512(sum *float64, left *float64, right *float64, sumStride int, stride int, cols int, r int, scale float64, add bool)
+func product64x2_AVX512(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+
+// product32x3_AVX2 computes 3 rows of sums over panels of 16 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product32x3_AVX2(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+
+// product32x3_AVX512 computes 3 rows of sums over panels of 32 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product32x3_AVX512(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+
+// product64x3_AVX2 computes 3 rows of sums over panels of 8 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product64x3_AVX2(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+
+// product64x3_AVX512 computes 3 rows of sums over panels of 16 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product64x3_AVX512(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+
+// product32x4_AVX2 computes 4 rows of sums over panels of 16 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product32x4_AVX2(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+
+// product32x4_AVX512 computes 4 rows of sums over panels of 32 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product32x4_AVX512(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+
+// product64x4_AVX2 computes 4 rows of sums over panels of 8 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product64x4_AVX2(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+
+// product64x4_AVX512 computes 4 rows of sums over panels of 16 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product64x4_AVX512(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+
+// product32x5_AVX2 computes 5 rows of sums over panels of 16 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product32x5_AVX2(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+
+// product32x5_AVX512 computes 5 rows of sums over panels of 32 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product32x5_AVX512(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+
+// product64x5_AVX2 computes 5 rows of sums over panels of 8 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product64x5_AVX2(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+
+// product64x5_AVX512 computes 5 rows of sums over panels of 16 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product64x5_AVX512(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+
+// product32x6_AVX2 computes 6 rows of sums over panels of 16 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product32x6_AVX2(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+
+// product32x6_AVX512 computes 6 rows of sums over panels of 32 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product32x6_AVX512(sum *float32, left *float32, right *float32, sumStride int, panels int, r int, scale float32, add bool)
+
+// product64x6_AVX2 computes 6 rows of sums over panels of 8 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product64x6_AVX2(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
+
+// product64x6_AVX512 computes 6 rows of sums over panels of 16 columns, each by fma in the order
+// of k: see product.
+//
+//go:noescape
+func product64x6_AVX512(sum *float64, left *float64, right *float64, sumStride int, panels int, r int, scale float64, add bool)
 
 // hasF16C reports whether the processor converts half-precision numbers.
 func hasF16C() bool
@@ -78,3 +174,9 @@ func finishF32_AVX2(dst *byte, src *byte, sum *float32, n int) (bad uint32)
 //
 //go:noescape
 func finishF64_AVX2(dst *byte, src *byte, sum *float64, n int) (bad uint32)
+
+// peak32_AVX2 does n times 12 fmas on vectors in registers, for benchmarks.
+func peak32_AVX2(n int)
+
+// peak64_AVX2 does n times 12 fmas on vectors in registers, for benchmarks.
+func peak64_AVX2(n int)

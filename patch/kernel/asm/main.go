@@ -12,35 +12,39 @@ import (
 
 func main() {
 	ConstraintExpr("!noasm")
-	for _, rows := range []int{4, 1} {
-		product("AVX2", rows, 32, 4)
-		product("AVX512", rows, 64, 4)
-		product("AVX2", rows, 32, 8)
-		product("AVX512", rows, 64, 8)
+	for rows := range 6 {
+		product("AVX2", rows+1, 32, 4)
+		product("AVX512", rows+1, 64, 4)
+		product("AVX2", rows+1, 32, 8)
+		product("AVX512", rows+1, 64, 8)
 	}
 	cpuidF16C()
 	finishBF16()
 	finishF16()
 	finishF32()
 	finishF64()
+	peak(4)
+	peak(8)
 	Generate()
 }
 
-// product generates productXxRows: the scaled products of some rows of the left factor
-// with the right one, over two vectors of columns at a time, stored or added to sum.
+// product generates productXxR: the scaled products of R rows of the left factor with the
+// right one, in panels of two vectors of columns, stored or added to sum. R is at most 6:
+// 12 sums, two vectors of the right factor and a coefficient fill 15 of the 16 registers,
+// and give each of two multipliers six sums to work on while others are on their way.
 //
-//	acc = 0; for k: acc = fma(left[row·r+k], right[k·stride+c], acc)
-//	sum[row·sumStride+c] = acc·scale, or += with add
+//	acc = 0; for k: acc = fma(left[k·R+i], right[(panel·r+k)·width+c], acc)
+//	sum[i·sumStride+panel·width+c] = acc·scale, or += with add
 func product(isa string, rows, vectorBytes, elem int) {
 	typ, suffix := "float32", "32"
 	if elem == 8 {
 		typ, suffix = "float64", "64"
 	}
 	name := fmt.Sprintf("product%sx%d_%s", suffix, rows, isa)
-	TEXT(name, NOSPLIT, fmt.Sprintf("func(sum, left, right *%s, sumStride, stride, cols, r int, scale %s, add bool)", typ, typ))
+	TEXT(name, NOSPLIT, fmt.Sprintf("func(sum, left, right *%s, sumStride, panels, r int, scale %s, add bool)", typ, typ))
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s computes sum[i·sumStride+c] (+)= scale · Σₖ left[i·r+k]·right[k·stride+c] for %d rows i and", name, rows),
-		fmt.Sprintf("cols columns c, a multiple of %d, each sum by fma in the order of k.", 2*vectorBytes/elem))
+	Doc(fmt.Sprintf("%s computes %d rows of sums over panels of %d columns, each by fma in the order", name, rows, 2*vectorBytes/elem),
+		"of k: see product.")
 	pick := func(f32, f64 func(...Op)) func(...Op) {
 		if elem == 8 {
 			return f64
@@ -63,42 +67,15 @@ func product(isa string, rows, vectorBytes, elem int) {
 	left := Load(Param("left"), GP64())
 	right := Load(Param("right"), GP64())
 	sumRow := Load(Param("sumStride"), GP64())
-	stride := Load(Param("stride"), GP64())
-	cols := Load(Param("cols"), GP64())
-	leftRow := Load(Param("r"), GP64())
+	panels := Load(Param("panels"), GP64())
+	r := Load(Param("r"), GP64())
 	add := GP64()
-	MOVBQZX(NewParamAddr("add", 7*8+elem), add)
-	shift := uint8(2)
-	if elem == 8 {
-		shift = 3
-	}
-	for _, r := range []reg.Register{sumRow, stride, leftRow} { // to bytes
-		SHLQ(U8(shift), r)
-	}
-	scale := vec()
-	broadcast(NewParamAddr("scale", 7*8), scale)
-	end, leftRow3, sumRow3 := GP64(), GP64(), GP64()
-	LEAQ(Mem{Base: left, Index: leftRow, Scale: 1}, end)
-	if rows > 1 {
-		LEAQ(Mem{Base: leftRow, Index: leftRow, Scale: 2}, leftRow3)
-		LEAQ(Mem{Base: sumRow, Index: sumRow, Scale: 2}, sumRow3)
-	}
-	// row returns the place of row i, of up to four.
-	row := func(base, step, step3 reg.Register, i, disp int) Mem {
-		switch i {
-		case 1:
-			return Mem{Base: base, Index: step, Scale: 1, Disp: disp}
-		case 2:
-			return Mem{Base: base, Index: step, Scale: 2, Disp: disp}
-		case 3:
-			return Mem{Base: base, Index: step3, Scale: 1, Disp: disp}
-		}
-		return Mem{Base: base, Disp: disp}
-	}
+	MOVBQZX(NewParamAddr("add", 6*8+elem), add)
+	SHLQ(U8(map[int]uint8{4: 2, 8: 3}[elem]), sumRow) // to bytes
 
-	Label("columns")
-	CMPQ(cols, U8(0))
-	JLE(LabelRef("done"))
+	Label("panels")
+	TESTQ(panels, panels)
+	JZ(LabelRef("done"))
 	acc := make([][2]reg.VecVirtual, rows)
 	for i := range acc {
 		acc[i] = [2]reg.VecVirtual{vec(), vec()}
@@ -110,48 +87,55 @@ func product(isa string, rows, vectorBytes, elem int) {
 			}
 		}
 	}
-	l, at := GP64(), GP64()
+	l, k := GP64(), GP64()
 	MOVQ(left, l)
-	MOVQ(right, at)
+	MOVQ(r, k)
+	TESTQ(k, k)
+	JZ(LabelRef("scaled"))
 	Label("terms")
-	CMPQ(l, end)
-	JGE(LabelRef("scaled"))
 	a := [2]reg.VecVirtual{vec(), vec()}
-	load(Mem{Base: at}, a[0])
-	load(Mem{Base: at, Disp: vectorBytes}, a[1])
+	load(Mem{Base: right}, a[0])
+	load(Mem{Base: right, Disp: vectorBytes}, a[1])
 	for i := range rows {
 		b := vec()
-		broadcast(row(l, leftRow, leftRow3, i, 0), b)
+		broadcast(Mem{Base: l, Disp: i * elem}, b)
 		fma(a[0], b, acc[i][0])
 		fma(a[1], b, acc[i][1])
 	}
-	ADDQ(U8(elem), l)
-	ADDQ(stride, at)
-	JMP(LabelRef("terms"))
+	ADDQ(U8(rows*elem), l)
+	ADDQ(U32(2*vectorBytes), right)
+	DECQ(k)
+	JNZ(LabelRef("terms"))
 
 	Label("scaled")
+	scale := vec()
+	broadcast(NewParamAddr("scale", 6*8), scale)
 	for i := range rows {
 		for j := range 2 {
 			mul(scale, acc[i][j], acc[i][j])
 		}
 	}
+	at := GP64()
 	TESTQ(add, add)
 	JZ(LabelRef("store"))
+	MOVQ(sum, at)
 	for i := range rows {
 		for j := range 2 {
-			plus(row(sum, sumRow, sumRow3, i, j*vectorBytes), acc[i][j], acc[i][j])
+			plus(Mem{Base: at, Disp: j * vectorBytes}, acc[i][j], acc[i][j])
 		}
+		ADDQ(sumRow, at)
 	}
 	Label("store")
+	MOVQ(sum, at)
 	for i := range rows {
 		for j := range 2 {
-			load(acc[i][j], row(sum, sumRow, sumRow3, i, j*vectorBytes))
+			load(acc[i][j], Mem{Base: at, Disp: j * vectorBytes})
 		}
+		ADDQ(sumRow, at)
 	}
 	ADDQ(U32(2*vectorBytes), sum)
-	ADDQ(U32(2*vectorBytes), right)
-	SUBQ(U8(2*vectorBytes/elem), cols)
-	JMP(LabelRef("columns"))
+	DECQ(panels)
+	JMP(LabelRef("panels"))
 	Label("done")
 	VZEROUPPER()
 	RET()
@@ -314,4 +298,32 @@ func finishF64() {
 	SUBQ(U8(4), n)
 	JMP(LabelRef("loop"))
 	finishEnd(bad)
+}
+
+// peak generates a loop of fmas on registers alone, for benchmarks to compare with: as many
+// independent sums as hide the latency of an fma. The linker leaves it out of programs.
+func peak(elem int) {
+	name, fma := "peak32_AVX2", VFMADD231PS
+	if elem == 8 {
+		name, fma = "peak64_AVX2", VFMADD231PD
+	}
+	const sums = 12
+	TEXT(name, NOSPLIT, "func(n int)")
+	Doc(fmt.Sprintf("%s does n times %d fmas on vectors in registers, for benchmarks.", name, sums))
+	n := Load(Param("n"), GP64())
+	x := YMM()
+	VPXOR(x, x, x)
+	acc := make([]reg.VecVirtual, sums)
+	for i := range acc {
+		acc[i] = YMM()
+		VPXOR(acc[i], acc[i], acc[i])
+	}
+	Label("loop")
+	for _, a := range acc {
+		fma(x, x, a)
+	}
+	SUBQ(U8(1), n)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
 }
