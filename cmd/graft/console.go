@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/seed-b982eded/graft/formats"
-	"github.com/seed-b982eded/graft/formats/hf"
+	"github.com/seed-b982eded/graft/formats/publish"
 	"github.com/seed-b982eded/graft/internal/atomicfile"
 )
 
@@ -50,6 +50,13 @@ func (co *console) note(format string, args ...any) {
 	}
 }
 
+// noteLeft says what stays beside an output that has just been published.
+func (co *console) noteLeft(out string) {
+	for _, path := range atomicfile.Left(out) {
+		co.note("note: %s of an earlier run is not yours to remove, and stays", formats.Quote(path))
+	}
+}
+
 // emit prints a command's result: as JSON with --json, else by text. With --report the
 // JSON goes to that file too.
 func (co *console) emit(result any, text func(w io.Writer)) error {
@@ -84,7 +91,7 @@ func (co *console) checkReport(out string, inputs ...string) error {
 		return formats.Usagef("report %s overlaps output %s", formats.Quote(co.report), formats.Quote(out))
 	}
 	for _, in := range inputs {
-		if err := hf.CheckApart(in, co.report); err != nil {
+		if err := publish.CheckApart(in, co.report); err != nil {
 			return err
 		}
 	}

@@ -10,9 +10,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/seed-b982eded/graft/formats/adapter"
-	"github.com/seed-b982eded/graft/formats/hf"
 	"github.com/seed-b982eded/graft/formats/open"
 	"github.com/seed-b982eded/graft/formats/peft"
+	"github.com/seed-b982eded/graft/formats/publish"
 	"github.com/seed-b982eded/graft/internal/atomicfile"
 )
 
@@ -53,7 +53,7 @@ func initAction(c *cli.Context) error {
 		return err
 	}
 	out := outPath(c)
-	if err := hf.CheckApart(placeOf(base), out); err != nil {
+	if err := publish.CheckApart(placeOf(base), out); err != nil {
 		return err
 	}
 	if err := co.checkReport(out, placeOf(base)); err != nil {
@@ -74,6 +74,7 @@ func initAction(c *cli.Context) error {
 	if err := publishDir(out, c.Bool("force"), func(dir string) error { return peft.Write(dir, a) }); err != nil {
 		return err
 	}
+	co.noteLeft(out)
 	return co.emit(res, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s parameters in %s, %s\n", out, countText(res.Params), countOf(len(res.Modules), "module"), sizeText(res.Bytes))
 	})

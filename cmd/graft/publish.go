@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/hf"
+	"github.com/seed-b982eded/graft/formats/publish"
 )
 
 // publishFlags are those of commands that write a model.
@@ -59,7 +60,7 @@ func newPublication(c *cli.Context, co *console, what string, ckpt *formats.Chec
 		Force: c.Bool("force"), NoSync: c.Bool("no-fsync"), Inputs: inputs, Resume: c.Bool("resume"), SHA256: c.Bool("sha256"),
 	}
 	if p.opts.SHA256 || co.json || co.report != "" {
-		p.opts.File = func(f hf.FileResult) error {
+		p.opts.File = func(f publish.FileResult) error {
 			p.files = append(p.files, writtenFile{f.Name, f.Size, fmt.Sprintf("%08x", f.CRC32C), f.SHA256})
 			return nil
 		}
@@ -82,6 +83,7 @@ func (p *publication) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.co.noteLeft(p.out)
 	p.co.note("%s %s in %.1f s", map[string]string{"merging": "merged", "converting": "converted"}[p.what], sizeText(p.ckpt.Size()), time.Since(began).Seconds())
 	return nil
 }
@@ -133,7 +135,7 @@ func parseSize(s string) (int64, error) {
 
 // resumable returns what an error says of finished files that stay.
 func resumable(err error) (string, bool) {
-	var r *hf.ResumableError
+	var r *publish.ResumableError
 	if !errors.As(err, &r) {
 		return "", false
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/seed-b982eded/graft/formats/hf"
 	"github.com/seed-b982eded/graft/formats/open"
 	"github.com/seed-b982eded/graft/formats/peft"
-	"github.com/seed-b982eded/graft/formats/safetensors"
+	"github.com/seed-b982eded/graft/formats/publish"
 	"github.com/seed-b982eded/graft/patch"
 	"github.com/seed-b982eded/graft/testdata"
 	"github.com/seed-b982eded/graft/train"
@@ -334,7 +334,7 @@ func (q *quickstart) merge(ctx context.Context) error {
 	}
 	observer := plan.Observer(false)
 	opts := hf.WriteOptions{
-		WriteOptions: safetensors.WriteOptions{Observe: observer.Observe},
+		BlockOptions: publish.BlockOptions{Observe: observer.Observe},
 		Check: func() error {
 			results, err := observer.Results()
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/publish"
 	"github.com/seed-b982eded/graft/formats/safetensors"
 )
 
@@ -46,7 +47,7 @@ func BenchmarkWrite(b *testing.B) {
 		b.Fatal(err)
 	}
 	in := mustOpen(b, filepath.Join(parent, "model"))
-	told := func(FileResult) error { return nil }
+	told := func(publish.FileResult) error { return nil }
 	for _, x := range []struct {
 		name string
 		opts WriteOptions

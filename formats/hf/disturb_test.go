@@ -1,29 +1,21 @@
 package hf
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/publish"
 	"github.com/seed-b982eded/graft/formats/safetensors"
 	"github.com/seed-b982eded/graft/internal/fault"
 )
-
-// What follows are the means to disturb Write at any of its steps and to look at what is
-// left.
-
-// slow reports whether to take the time for all of it.
-func slow() bool { return os.Getenv("GRAFT_SLOW") != "" }
 
 // bigModel is a model of four shards with tensors of some kilobytes. Those that begin
 // with "m" are made by made.
@@ -54,13 +46,9 @@ func bigModel(t testing.TB) map[string]string {
 }
 
 // made are bytes that are computed: those of another reader, inverted.
-type made struct {
-	io.ReaderAt
-	pause time.Duration
-}
+type made struct{ io.ReaderAt }
 
 func (m made) ReadAt(p []byte, off int64) (int, error) {
-	time.Sleep(m.pause)
 	n, err := m.ReaderAt.ReadAt(p, off)
 	for i := range p[:n] {
 		p[i] ^= 0xff
@@ -68,39 +56,25 @@ func (m made) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// job is one call of Write: bigModel with what is to be made, from parent/model to
-// parent/out.
-type job struct {
-	parent string
-	pause  time.Duration // for each block that is made
-	opts   WriteOptions
-}
-
-func (j job) out() string { return filepath.Join(j.parent, "out") }
-
-func (j job) run(ctx context.Context) (err error) {
-	c, err := Open(filepath.Join(j.parent, "model"))
+// rewrite opens the model at parent/model and writes it to parent/out, with what is to be
+// made.
+func rewrite(t testing.TB, parent string, opts WriteOptions) error {
+	c, err := Open(filepath.Join(parent, "model"))
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	return Write(ctx, c.MapTensors(func(x formats.Tensor) formats.Tensor {
+	opts.BlockBytes = 2000
+	return Write(t.Context(), c.MapTensors(func(x formats.Tensor) formats.Tensor {
 		if strings.HasPrefix(x.Name, "m") {
-			x.Data = made{x.Data, j.pause}
+			x.Data = made{x.Data}
 		}
 		return x
-	}), j.out(), j.opts)
-}
-
-// yard is a place for jobs, with the result that an undisturbed one has.
-type yard struct {
-	parent string
-	want   string // everything in a complete output
-	old    map[string]string
+	}), filepath.Join(parent, "out"), opts)
 }
 
 // inMemory puts the test's temporary files into memory where there is a place for that.
-// Thousands of runs that sync would wear a disk out, and take minutes.
+// Many runs that sync would wear a disk out, and take minutes.
 func inMemory(t testing.TB) {
 	if dir, err := os.MkdirTemp("/dev/shm", ""); err == nil {
 		os.Remove(dir)
@@ -108,148 +82,92 @@ func inMemory(t testing.TB) {
 	}
 }
 
-func newYard(t testing.TB) *yard {
-	t.Helper()
+// TestEveryOperationFails lets the first operation of opening and writing a model fail,
+// then the second, until none is left: the error says whose fault it is, and nothing is
+// left. What more there is to disturb is formats/publish's to test.
+func TestEveryOperationFails(t *testing.T) {
 	inMemory(t)
-	y := &yard{old: map[string]string{"out/model.safetensors": "old weights", "out/sub/x": "old"}}
-	y.parent, _ = place(t, bigModel(t))
-	j := y.job(WriteOptions{NoSync: true})
-	if err := j.run(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	y.want = everything(t, j.out())
-	y.reset(t, false)
-	return y
-}
-
-func (y *yard) job(opts WriteOptions) job {
-	opts.BlockBytes = 2000
-	return job{parent: y.parent, opts: opts}
-}
-
-// reset removes all but the model, and puts the old output in place if there shall be one.
-func (y *yard) reset(t testing.TB, old bool) {
-	t.Helper()
-	entries, err := os.ReadDir(y.parent)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if e.Name() != "model" {
-			if err := os.RemoveAll(filepath.Join(y.parent, e.Name())); err != nil {
-				t.Fatal(err)
+	parent, _ := place(t, bigModel(t))
+	before := everything(t, parent)
+	for n := 1; ; n++ {
+		var mu sync.Mutex
+		count, failed, op := 0, "", fault.Op("")
+		restore := fault.Set(func(o fault.Op, path string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if count++; count == n {
+				failed, op = path, o
+				return syscall.EIO
 			}
+			return nil
+		})
+		err := rewrite(t, parent, WriteOptions{})
+		restore()
+		if failed == "" {
+			if err != nil || n < 50 {
+				t.Errorf("after %d operations: %v", n-1, err)
+			}
+			return
+		}
+		class := formats.ErrOutput
+		if strings.HasPrefix(failed, filepath.Join(parent, "model")) {
+			class = formats.ErrInput
+		}
+		var e *formats.Error
+		if !errors.As(err, &e) || e.Class != class || !errors.Is(err, syscall.EIO) || strings.Contains(err.Error(), ".graft-") {
+			t.Errorf("operation %d (%s of %s): got %v, want the class %v", n, op, failed, err, class)
+		}
+		if after := everything(t, parent); after != before {
+			t.Errorf("operation %d (%s of %s): before\n%safter\n%s", n, op, failed, before, after)
 		}
 	}
-	if old {
-		grow(t, y.parent, y.old)
-	}
 }
 
-// state describes the output; empty if there is none.
-func (y *yard) state(t testing.TB) string {
-	t.Helper()
-	out := filepath.Join(y.parent, "out")
-	if _, err := os.Lstat(out); err != nil {
-		return ""
-	}
-	return everything(t, out)
-}
-
-// beside returns what lies beside the model and the output.
-func (y *yard) beside(t testing.TB) []string {
-	t.Helper()
-	entries, err := os.ReadDir(y.parent)
-	if err != nil {
+// TestResume fails after each shard, and goes on from it: only the others are written.
+func TestResume(t *testing.T) {
+	inMemory(t)
+	parent, _ := place(t, bigModel(t))
+	out := filepath.Join(parent, "out")
+	if err := rewrite(t, parent, WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	var names []string
-	for _, e := range entries {
-		if e.Name() != "model" && e.Name() != "out" {
-			names = append(names, e.Name())
+	want := everything(t, out)
+	stop := errors.New("stop")
+	for n := 1; n <= 4; n++ {
+		if err := os.RemoveAll(out); err != nil {
+			t.Fatal(err)
+		}
+		shards := 0
+		err := rewrite(t, parent, WriteOptions{Resume: true, ID: "plan", File: func(r publish.FileResult) error {
+			if strings.HasPrefix(r.Name, "model-") {
+				shards++
+			}
+			if shards == n {
+				return stop
+			}
+			return nil
+		}})
+		var r *publish.ResumableError
+		if !errors.As(err, &r) || !errors.Is(err, stop) || r.Finished != n || r.Shards != 4 {
+			t.Fatalf("got %v", err)
+		}
+		var mu sync.Mutex
+		written := map[string]bool{}
+		restore := fault.Set(func(op fault.Op, path string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if op == fault.OpWrite && strings.HasPrefix(filepath.Base(path), "model-") {
+				written[path] = true
+			}
+			return nil
+		})
+		err = rewrite(t, parent, WriteOptions{Resume: true, ID: "plan"})
+		restore()
+		if err != nil || len(written) != 4-n {
+			t.Errorf("resumed after %d: %d shards written, %v", n, len(written), err)
+		}
+		if got := everything(t, out); got != want {
+			t.Errorf("resumed after %d: got\n%swant\n%s", n, got, want)
 		}
 	}
-	return names
-}
-
-// checkComplete checks that the output is what an undisturbed run makes, and alone.
-func (y *yard) checkComplete(t testing.TB, what string) {
-	t.Helper()
-	if got := y.state(t); got != y.want {
-		t.Errorf("%s: the output is\n%swant\n%s", what, got, y.want)
-	}
-	if names := y.beside(t); len(names) > 0 {
-		t.Errorf("%s: beside it are %q", what, names)
-	}
-}
-
-// checkUntouched checks that a failed run left the output as it was, and beside it only
-// what the error says.
-func (y *yard) checkUntouched(t testing.TB, what, before string, err error) {
-	t.Helper()
-	if got := y.state(t); got != before {
-		t.Errorf("%s: after %v the output is\n%swant\n%s", what, err, got, before)
-	}
-	names := y.beside(t)
-	var r *ResumableError
-	if !errors.As(err, &r) {
-		if len(names) > 0 {
-			t.Errorf("%s: %v left %q", what, err, names)
-		}
-		return
-	}
-	if !slices.Equal(names, []string{filepath.Base(r.Dir)}) || r.Finished == 0 || r.Shards != 4 {
-		t.Errorf("%s: %+v is said to stay, and there is %q", what, r, names)
-		return
-	}
-	entries, err := os.ReadDir(r.Dir)
-	if err != nil || len(entries) != r.Finished+1 || entries[0].Name() != journalName {
-		t.Errorf("%s: %d finished shards, and there is %v, %v", what, r.Finished, entries, err)
-	}
-}
-
-// nth lets the n-th operation that choose picks fail; every one from there on if forever.
-type nth struct {
-	n       int
-	err     error
-	forever bool
-	choose  func(op fault.Op, path string) bool
-
-	mu    sync.Mutex
-	count int
-	op    fault.Op // that failed first
-	path  string
-}
-
-func (f *nth) hook(op fault.Op, path string) error {
-	if f.choose != nil && !f.choose(op, path) {
-		return nil
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.count++
-	if f.count < f.n || f.count > f.n && !f.forever {
-		return nil
-	}
-	if f.count == f.n {
-		f.op, f.path = op, path
-	}
-	return f.err
-}
-
-// takesRoom reports whether a full disk fails an operation.
-func takesRoom(op fault.Op, _ string) bool {
-	return op == fault.OpCreate || op == fault.OpWrite || op == fault.OpTruncate || op == fault.OpMkdir
-}
-
-// kinds of disturbance, for tables.
-var disturbances = []struct {
-	name    string
-	err     error
-	forever bool
-	choose  func(op fault.Op, path string) bool
-}{
-	{"an I/O error", syscall.EIO, false, nil},
-	{"a disk that is full", syscall.ENOSPC, true, takesRoom},
-	{"a disk that is full once", syscall.ENOSPC, false, takesRoom},
 }

@@ -17,10 +17,5 @@
 // Few files are open at a time, however many shards there are; one that changes between
 // two looks at it is refused.
 //
-// Output appears whole or not at all: whatever fails, and whenever the process is
-// killed, the output's name holds what it held before, or the whole result. Old content
-// is removed once the new one is durable. With WriteOptions.Resume the shards that are
-// finished stay in the staging directory beside the output, with a journal of their
-// lengths and checksums; a later call of the same plan reads them back, takes those that
-// are still right and makes the rest.
+// Output is published by formats/publish, with what that promises.
 package hf

@@ -2,6 +2,7 @@ package hf
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -13,7 +14,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/safetensors"
-	"github.com/seed-b982eded/graft/internal/fault"
+	"github.com/seed-b982eded/graft/internal/confined"
 )
 
 // Open opens a model directory: one safetensors file or a sharded set with its
@@ -25,7 +26,7 @@ func Open(dir string) (*formats.Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := openConfined(dir)
+	c, err := confined.Open(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +74,7 @@ func snapshot(dir string) (string, error) {
 // opener collects what is to be closed together: the directory, through which files are
 // opened again, and the files.
 type opener struct {
-	c     *confined
+	c     *confined.Dir
 	files []io.Closer
 }
 
@@ -110,7 +111,7 @@ func (o *opener) open(dir string) (*formats.Checkpoint, error) {
 	}
 	shards := make([]formats.Shard, len(names))
 	for i, name := range names {
-		f, err := o.c.source(name)
+		f, err := o.c.Source(name)
 		if err != nil {
 			return nil, err
 		}
@@ -132,12 +133,12 @@ func (o *opener) open(dir string) (*formats.Checkpoint, error) {
 }
 
 func (o *opener) readIndex(name string) (*index, error) {
-	f, err := o.c.open(name)
+	f, err := o.c.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	file := filepath.Join(o.c.path, name)
+	file := filepath.Join(o.c.Path(), name)
 	data, err := readLimited(f, formats.MaxIndexBytes)
 	if err != nil {
 		return nil, formats.Rejectf(file, "", "%v", err)
@@ -146,12 +147,15 @@ func (o *opener) readIndex(name string) (*index, error) {
 }
 
 func readLimited(f *os.File, limit int64) ([]byte, error) {
+	if info, err := f.Stat(); err == nil && info.Size() > limit { // before memory is taken for it
+		return nil, fmt.Errorf("too large (got %d bytes, want at most %d)", info.Size(), limit)
+	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, cause(err)
 	}
 	if int64(len(data)) > limit {
-		return nil, errors.New("too large")
+		return nil, fmt.Errorf("too large (want at most %d bytes)", limit)
 	}
 	return data, nil
 }
@@ -198,7 +202,7 @@ func LeftOut(c *formats.Checkpoint) ([]string, error) {
 	if c.Layout() != formats.Directory {
 		return nil, nil
 	}
-	dir, err := openConfined(c.Path())
+	dir, err := confined.Open(c.Path())
 	if err != nil {
 		return nil, err
 	}
@@ -220,23 +224,17 @@ func LeftOut(c *formats.Checkpoint) ([]string, error) {
 // maxSideDepth bounds the folders below a model's directory that are looked into.
 const maxSideDepth = 4
 
-func list(c *confined) (*listing, error) {
+func list(c *confined.Dir) (*listing, error) {
 	l := &listing{}
 	err := l.walk(c, ".", 0)
 	return l, err
 }
 
-func (l *listing) walk(c *confined, dir string, depth int) error {
-	d, err := fault.OpenIn(c.root, dir)
+func (l *listing) walk(c *confined.Dir, dir string, depth int) error {
+	entries, err := c.ReadDir(dir)
 	if err != nil {
-		return &formats.Error{Class: formats.ErrInput, File: filepath.Join(c.path, dir), Err: cause(err)}
+		return err
 	}
-	entries, err := d.ReadDir(-1)
-	d.Close()
-	if err != nil {
-		return &formats.Error{Class: formats.ErrInput, File: filepath.Join(c.path, dir), Err: cause(err)}
-	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	for _, e := range entries {
 		name := path.Join(dir, e.Name())
 		switch {
@@ -258,7 +256,7 @@ func (l *listing) walk(c *confined, dir string, depth int) error {
 			l.side = append(l.side, name)
 		}
 		if len(l.side)+len(l.weights)+len(l.leftOut) > formats.MaxSideFiles+formats.MaxShards {
-			return formats.Rejectf(c.path, "", "too many files")
+			return formats.Rejectf(c.Path(), "", "too many files")
 		}
 	}
 	return nil
@@ -271,7 +269,7 @@ var modulePattern = regexp.MustCompile(`^[0-9]+_[A-Za-z]+$`)
 // folder takes in a folder below the model's. One that holds weights is a model of its
 // own, an export or a checkpoint, and stays behind whole: carrying half of it would be
 // worse than either.
-func (l *listing) folder(c *confined, name string, depth int) error {
+func (l *listing) folder(c *confined.Dir, name string, depth int) error {
 	if depth > maxSideDepth {
 		l.leftOut = append(l.leftOut, name+"/")
 		return nil
@@ -321,10 +319,10 @@ func (o *opener) sideFiles(l *listing, shards []string) ([]formats.SideFile, err
 	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(shards, name) })
 	slices.Sort(names)
 	if len(names) > formats.MaxSideFiles {
-		return nil, formats.Rejectf(o.c.path, "", "too many files beside the weights (got %d, want at most %d)", len(names), formats.MaxSideFiles)
+		return nil, formats.Rejectf(o.c.Path(), "", "too many files beside the weights (got %d, want at most %d)", len(names), formats.MaxSideFiles)
 	}
 	for _, name := range names {
-		f, err := o.c.source(name)
+		f, err := o.c.Source(name)
 		if err != nil {
 			return nil, err
 		}
@@ -335,4 +333,21 @@ func (o *opener) sideFiles(l *listing, shards []string) ([]formats.SideFile, err
 		side = append(side, formats.SideFile{Name: name, Size: f.Size(), Data: f})
 	}
 	return side, nil
+}
+
+// checkShardName refuses a file name from an index that is more than a plain name.
+func checkShardName(name string) error {
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\\:\x00") || !filepath.IsLocal(name) {
+		return errors.New("not a plain file name")
+	}
+	return nil
+}
+
+// cause strips the path that os errors repeat.
+func cause(err error) error {
+	var e *fs.PathError
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
 }

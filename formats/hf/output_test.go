@@ -74,21 +74,6 @@ func TestOutputThatExists(t *testing.T) {
 	}
 }
 
-func TestHardLinkedInput(t *testing.T) {
-	dir := t.TempDir()
-	in, twin := filepath.Join(dir, "in"), filepath.Join(dir, "twin")
-	if err := os.WriteFile(in, []byte("x"), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Link(in, twin); err != nil {
-		t.Skip(err)
-	}
-	checkError(t, CheckApart(in, twin), formats.ErrUsage, "overlaps input")
-	if err := CheckApart(in, filepath.Join(dir, "other")); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestStaleStagingIsRemoved(t *testing.T) {
 	parent, dir := place(t, sharded(t))
 	grow(t, parent, map[string]string{

@@ -146,7 +146,7 @@ func TestReshardWrites(t *testing.T) {
 			out := filepath.Join(parent, "out")
 			lazy := in.MapTensors(func(x formats.Tensor) formats.Tensor { // and merged
 				if x.Name == "b" {
-					x.Data = made{x.Data, 0}
+					x.Data = made{x.Data}
 				}
 				return x
 			})

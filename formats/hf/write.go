@@ -3,131 +3,118 @@ package hf
 import (
 	"context"
 	"errors"
-	"path/filepath"
+	"io"
 	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/publish"
 	"github.com/seed-b982eded/graft/formats/safetensors"
-	"github.com/seed-b982eded/graft/internal/atomicfile"
 )
 
 // WriteOptions of [Write].
-type WriteOptions struct {
-	safetensors.WriteOptions
-	Force  bool         // replace what exists under the output's name
-	NoSync bool         // leave out fsync
-	ID     string       // names the staging place; random when empty
-	Check  func() error // called when everything is written; an error stops the publication
-	Inputs []string     // paths beside the checkpoint's own that must not be overwritten
-
-	// Resume lets finished shards stay when Write fails, is interrupted or killed, and
-	// goes on from those that an earlier call left. It needs ID, which must differ
-	// whenever the output would: a hash of all that the plan is made of. Errors after
-	// which something stays are of the type [ResumableError].
-	Resume bool
-	// File, if set, is called for every file of the output once it is complete, weights
-	// and side files, one after another. What it is told comes from reading the file
-	// back, which is done for it alone. An error stops the writing.
-	File func(FileResult) error
-	// SHA256 adds that sum to what File is told.
-	SHA256 bool
-}
-
-// ResumableError is a failure of [Write] after which finished shards stay in the staging
-// directory Dir, where a call with the same ID and Resume finds them. It reads as Err.
-type ResumableError struct {
-	Dir              string
-	Finished, Shards int // how many shards are finished, of how many; 0 also where the journal could not be read
-	Err              error
-}
-
-func (e *ResumableError) Error() string { return e.Err.Error() }
-func (e *ResumableError) Unwrap() error { return e.Err }
+type WriteOptions = publish.Options
 
 // Write publishes a checkpoint at out, under the layout and file names it came in: a
-// model directory with index and side files, or one file. Nothing exists at out
-// before the whole result is good, and on any error what was there stays as it was and
-// nothing is left beside it, but for what WriteOptions.Resume keeps. Errors of
-// the output are [formats.ErrOutput]; an output that is or holds an input is
-// [formats.ErrUsage].
+// model directory with index and side files, or one file. See [publish.Write].
 func Write(ctx context.Context, c *formats.Checkpoint, out string, opts WriteOptions) error {
-	if err := CheckOutput(c, out, opts); err != nil {
-		return err
-	}
-	stageOptions := atomicfile.Options{Force: opts.Force, ID: opts.ID, NoSync: opts.NoSync}
-	if c.Layout() == formats.SingleFile {
-		stage, err := atomicfile.NewFile(out, stageOptions)
-		if err != nil {
-			return err
-		}
-		if err := writeSingle(ctx, c.Shards()[0], stage.Path(), filepath.Base(out), opts); err != nil {
-			stage.Abort()
-			return rename(err, stage.Path(), out)
-		}
-		return stage.Publish()
-	}
-	if opts.Resume {
-		stageOptions.Resume, stageOptions.Scratch = true, journalName
-	}
-	stage, err := atomicfile.NewDir(out, stageOptions)
+	set, err := setOf(c, out)
 	if err != nil {
 		return err
 	}
-	d := &directory{c: c, dir: stage.Path(), opts: opts}
-	err = d.write(ctx)
-	if err == nil {
-		if err = stage.Publish(); err == nil {
-			return nil
-		}
-		if stage.Over() {
-			return err
-		}
-		d.journal.restore()
-	}
-	err = rename(err, stage.Path(), out)
-	if !d.keep() {
-		stage.Abort()
-		return err
-	}
-	stage.Leave()
-	return &ResumableError{Dir: stage.Path(), Finished: d.journal.finished(), Shards: len(c.Shards()), Err: err}
+	return publish.Write(ctx, set, out, opts)
 }
 
-func writeSingle(ctx context.Context, s formats.Shard, path, name string, opts WriteOptions) error {
-	if err := safetensors.Write(ctx, path, s, opts.WriteOptions); err != nil {
+// CheckOutput reports what would keep [Write] from starting: an output that exists,
+// that is or holds an input or lies in one, or that does not fit on the disk. It
+// creates nothing.
+func CheckOutput(c *formats.Checkpoint, out string, opts WriteOptions) error {
+	set, err := setOf(c, out)
+	if err != nil {
 		return err
 	}
-	if opts.File != nil {
-		r, err := readBack(ctx, path, opts)
+	return publish.Check(set, out, opts)
+}
+
+// setOf returns the files that a checkpoint becomes; out names them in messages. The side
+// files come first: they are read late, so what is wrong with them shows before the long
+// work. The index comes last: a directory with one is whole.
+func setOf(c *formats.Checkpoint, out string) (publish.Set, error) {
+	set := publish.Set{Path: c.Path(), Layout: publish.Directory}
+	if c.Layout() == formats.SingleFile {
+		set.Layout = publish.OneFile
+		f, err := weightFile(c.Shards()[0], out)
+		set.Files = []publish.File{f}
+		return set, err
+	}
+	var oldIndex []byte
+	index := indexName
+	for _, f := range c.SideFiles() {
+		if !isIndex(f.Name) {
+			set.Files = append(set.Files, sideFile(f))
+			continue
+		}
+		index = f.Name
+		var err error
+		if oldIndex, err = c.ReadSideFile(f.Name, formats.MaxIndexBytes); err != nil {
+			return set, err
+		}
+	}
+	for _, s := range c.Shards() {
+		f, err := weightFile(s, out)
 		if err != nil {
-			return err
+			return set, err
 		}
-		r.Name = name
-		if err := opts.File(r); err != nil {
-			return err
-		}
+		set.Files = append(set.Files, f)
 	}
-	return approve(ctx, opts)
+	if oldIndex == nil && len(c.Shards()) == 1 {
+		return set, nil
+	}
+	text, err := renderIndex(c, oldIndex)
+	if err != nil {
+		return set, err
+	}
+	set.Files = append(set.Files, publish.File{Name: index, Size: int64(len(text)), Parts: func() ([]publish.Part, error) {
+		return []publish.Part{{Literal: text}}, nil
+	}})
+	return set, nil
 }
 
-// approve is the last thing before the publication.
-func approve(ctx context.Context, opts WriteOptions) error {
-	if opts.Check != nil {
-		if err := opts.Check(); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
+// isIndex reports whether a side file is the index of the weights.
+func isIndex(name string) bool {
+	return strings.HasSuffix(name, indexSuffix) && !strings.Contains(name, "/")
 }
 
-// rename makes an error about a staged file speak of the final one, which is what
-// the user knows.
-func rename(err error, staged, out string) error {
+func weightFile(s formats.Shard, out string) (publish.File, error) {
+	size, err := safetensors.EncodedSize(s)
+	if err != nil {
+		return publish.File{}, formats.Outputf(out, err, "")
+	}
+	return publish.File{Name: s.Name, Size: size, Weights: true, Parts: func() ([]publish.Part, error) {
+		parts, err := safetensors.Parts(s)
+		if err != nil {
+			return nil, formats.Outputf(out, err, "")
+		}
+		return parts, nil
+	}}, nil
+}
+
+func sideFile(f formats.SideFile) publish.File {
+	return publish.File{Name: f.Name, Size: f.Size, Parts: func() ([]publish.Part, error) {
+		return []publish.Part{{Tensor: formats.Tensor{DType: formats.U8, Shape: []int64{f.Size}, Data: sideData{f}}}}, nil
+	}}
+}
+
+// sideData is a side file's content, with errors that name it.
+type sideData struct{ formats.SideFile }
+
+func (d sideData) ReadAt(p []byte, off int64) (int, error) {
+	n, err := d.Data.ReadAt(p, off)
 	var e *formats.Error
-	if errors.As(err, &e) && e.Class == formats.ErrOutput {
-		if rest, ok := strings.CutPrefix(e.File, staged); ok {
-			e.File = out + rest
-		}
+	switch {
+	case n == len(p) || errors.As(err, &e):
+		return n, err
+	case err == nil || err == io.EOF || err == io.ErrUnexpectedEOF:
+		return n, formats.Rejectf(d.Name, "", "it was cut short while it was read")
 	}
-	return err
+	return n, &formats.Error{Class: formats.ErrInput, File: d.Name, Err: cause(err)}
 }

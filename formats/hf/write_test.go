@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/publish"
 	"github.com/seed-b982eded/graft/formats/safetensors"
 )
 
@@ -29,7 +30,7 @@ func TestWriteKeepsEverything(t *testing.T) {
 	out := filepath.Join(parent, "out")
 	var written int64
 	c := mustOpen(t, dir)
-	opts := WriteOptions{WriteOptions: safetensors.WriteOptions{Workers: 1, Progress: func(n int64) { written += n }}}
+	opts := WriteOptions{BlockOptions: publish.BlockOptions{Workers: 1, Progress: func(n int64) { written += n }}}
 	if err := Write(t.Context(), c, out, opts); err != nil {
 		t.Fatal(err)
 	}

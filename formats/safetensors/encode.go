@@ -90,9 +90,3 @@ func appendString(out []byte, s string) []byte {
 	}
 	return append(out, '"')
 }
-
-// EncodedSize returns the size in bytes of the file that [Write] makes of a shard.
-func EncodedSize(s formats.Shard) (int64, error) {
-	h, err := encodeHeader(s)
-	return int64(len(h)) + s.Size(), err
-}

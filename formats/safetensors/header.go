@@ -7,6 +7,7 @@ import (
 	"io"
 	"sort"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/internal/strictjson"
@@ -72,7 +73,11 @@ func parseHeader(text []byte, file string) (*header, error) {
 		return formats.Rejectf(file, tensor, "header: "+format, args...)
 	}
 	if text[0] != '{' {
-		return nil, reject("", "must be an object starting with '{' (got %q)", text[0])
+		first := rune(text[0])
+		if first >= utf8.RuneSelf { // of a byte order mark, or of no text at all
+			return nil, reject("", "must be an object starting with '{' (got byte %#x)", first)
+		}
+		return nil, reject("", "must be an object starting with '{' (got %q)", first)
 	}
 	text = bytes.TrimRight(text, " ")
 	p, err := strictjson.NewParser(text, formats.MaxJSONDepth)

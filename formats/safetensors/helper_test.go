@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/seed-b982eded/graft/formats"
 )
@@ -85,20 +82,6 @@ func checkError(t testing.TB, err, class error, want ...string) {
 	}
 }
 
-// checkGoroutines fails if f leaves goroutines behind.
-func checkGoroutines(t testing.TB, f func()) {
-	t.Helper()
-	before := runtime.NumGoroutine()
-	f()
-	for range 100 {
-		if runtime.NumGoroutine() <= before {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Errorf("%d goroutines were left behind", runtime.NumGoroutine()-before)
-}
-
 // pattern returns n bytes that differ from place to place.
 func pattern(n int, seed byte) []byte {
 	out := make([]byte, n)
@@ -111,45 +94,3 @@ func pattern(n int, seed byte) []byte {
 func inMemory(name string, d formats.DType, data []byte, shape ...int64) formats.Tensor {
 	return formats.Tensor{Name: name, DType: d, Shape: shape, Data: bytes.NewReader(data)}
 }
-
-// grained is data that may only be read in whole pieces.
-type grained struct {
-	data       []byte
-	rows, cols int64 // of the grain
-	width      int64 // bytes of a row
-	size       int64 // bytes of an element
-	t          testing.TB
-}
-
-func (g *grained) Grain() (rows, cols int64) { return g.rows, g.cols }
-
-func (g *grained) ReadAt(p []byte, off int64) (int, error) {
-	end := off + int64(len(p))
-	piece := g.cols * g.size
-	if g.rows > 1 || piece == g.width {
-		piece = g.rows * g.width
-	}
-	if off%piece != 0 || end%piece != 0 && end != int64(len(g.data)) {
-		g.t.Errorf("bytes [%d, %d) were asked for, want multiples of %d", off, end, piece)
-	}
-	return copy(p, g.data[off:]), nil
-}
-
-// failing is data that cannot be read from some offset on.
-type failing struct {
-	io.ReaderAt
-	from int64
-	err  error
-}
-
-func (f *failing) ReadAt(p []byte, off int64) (int, error) {
-	if off+int64(len(p)) > f.from {
-		return 0, f.err
-	}
-	return f.ReaderAt.ReadAt(p, off)
-}
-
-// readerFunc is an io.ReaderAt made of a function.
-type readerFunc func(p []byte, off int64) (int, error)
-
-func (f readerFunc) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }

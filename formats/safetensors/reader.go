@@ -4,7 +4,8 @@
 //
 // [Open] opens one file as a checkpoint. Model directories, sharded or not, are
 // formats/hf's business, which calls [OpenShard] for each file. [Write] streams a
-// shard into a new file; formats/hf calls it for each shard of a directory.
+// shard into a new file; [Parts] says what the file is made of, for formats/publish, which
+// formats/hf hands the shards of a directory to.
 //
 // # What is promised
 //

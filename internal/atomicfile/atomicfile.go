@@ -12,9 +12,12 @@
 // killed process left behind; two living ones of a name are not possible. Permissions
 // follow the umask.
 //
-// Two cases promise less, for want of a step that changes everything at once: a mount
-// point is filled file by file, and where names cannot be exchanged (anywhere but on
-// Linux, and on some file systems there) a replaced directory is missing for a moment.
+// Three cases promise less, for want of a step that changes everything at once: a mount
+// point is filled file by file; where names cannot be exchanged (anywhere but on
+// Linux, and on some file systems there) a replaced directory is missing for a moment;
+// and files beside one another ([NewBeside]) appear one by one, with the one that makes
+// the others usable missing until all are there. Killed then, the next stage of the name
+// puts everything back.
 package atomicfile
 
 import (
@@ -44,16 +47,22 @@ type Options struct {
 	// Resume takes over the staging directory that an earlier stage of the same ID left,
 	// with all that is in it, and lets it stay when Publish fails.
 	Resume bool
-	// Scratch names a file in the staging directory that is no part of the result.
-	// Publish removes it once all else is synced.
+	// Scratch names a file in the staging directory that is no part of the result. It is
+	// never published: a directory loses it once all else is synced.
 	Scratch string
+	// Last names the file in a directory that makes the others usable, such as an index. In
+	// a mount point it goes away first and comes last, so that a reader never sees one that
+	// names files which are not all there.
+	Last string
 }
 
 // Stage is a result being built.
 type Stage struct {
-	out    string // final path
-	path   string // staging file or directory
-	dir    bool
+	out    string   // final path
+	path   string   // staging file or directory
+	dir    bool     // staging is a directory
+	beside bool     // it holds files that shall lie beside one another
+	others []string // names of those of them that are not out
 	opts   Options
 	inside bool     // out is a mount point: staging lies in it
 	lock   *os.File // held while the stage lives
@@ -64,15 +73,20 @@ type Stage struct {
 // NewDir starts a directory that shall appear as out. It fails with
 // [formats.ErrOutput] when out exists, unless it is an empty directory or
 // Options.Force is set; with Force only a directory is replaced.
-func NewDir(out string, opts Options) (*Stage, error) { return start(out, true, opts) }
+func NewDir(out string, opts Options) (*Stage, error) {
+	return start(&Stage{out: out, dir: true, opts: opts})
+}
 
 // NewFile starts a file that shall appear as out. It fails with
 // [formats.ErrOutput] when out exists and Options.Force is not set; with Force
 // only a regular file is replaced. A file cannot be resumed.
-func NewFile(out string, opts Options) (*Stage, error) { return start(out, false, opts) }
+func NewFile(out string, opts Options) (*Stage, error) { return start(&Stage{out: out, opts: opts}) }
 
 // Check reports whether a stage of out could start, without creating anything.
 func Check(out string, dir bool, force bool) error {
+	if err := checkName(out); err != nil {
+		return err
+	}
 	info, err := os.Lstat(out)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -134,48 +148,62 @@ func Path(out, id string) string {
 	if abs, err := filepath.Abs(out); err == nil {
 		out = abs
 	}
-	parent, prefix := stagingPlace(out, true)
+	parent, prefix := stagingPlace(out)
 	return filepath.Join(parent, prefix+id)
 }
 
-func stagingPlace(out string, dir bool) (parent, prefix string) {
-	if dir && isMountPoint(out) {
+func stagingPlace(out string) (parent, prefix string) {
+	if isMountPoint(out) {
 		return out, insidePrefix
 	}
 	return filepath.Dir(out), "." + filepath.Base(out) + ".graft-"
 }
 
-func start(out string, dir bool, opts Options) (*Stage, error) {
-	if opts.ID == "" && !opts.Resume {
+// start starts a stage of which out, the kind and the options are given.
+func start(s *Stage) (*Stage, error) {
+	if s.opts.ID == "" && !s.opts.Resume {
 		var b [8]byte
 		rand.Read(b[:])
-		opts.ID = hex.EncodeToString(b[:])
+		s.opts.ID = hex.EncodeToString(b[:])
 	}
-	if !idPattern.MatchString(opts.ID) {
-		return nil, formats.Usagef("staging ID %s is not made of 1 to 64 letters, digits, - and _", formats.Quote(opts.ID))
+	if !idPattern.MatchString(s.opts.ID) {
+		return nil, formats.Usagef("staging ID %s is not made of 1 to 64 letters, digits, - and _", formats.Quote(s.opts.ID))
 	}
-	if opts.Resume && !dir {
+	if s.opts.Resume && !s.dir {
 		return nil, formats.Usagef("a single file cannot be resumed")
 	}
-	out = filepath.Clean(out)
-	if err := Check(out, dir, opts.Force); err != nil {
+	out := filepath.Clean(s.out)
+	if err := s.check(out); err != nil {
 		return nil, err
 	}
-	abs, err := filepath.Abs(out)
-	if err != nil {
+	var err error
+	if s.out, err = filepath.Abs(out); err != nil {
 		return nil, formats.Outputf(out, err, "")
 	}
-	s := &Stage{out: abs, dir: dir, opts: opts}
-	parent, prefix := stagingPlace(abs, dir)
-	s.inside = parent == abs
-	s.path = filepath.Join(parent, prefix+opts.ID)
+	parent, prefix := stagingPlace(s.out)
+	s.inside = parent == s.out
+	s.path = filepath.Join(parent, prefix+s.opts.ID)
 	if err := s.removeStale(parent, prefix); err != nil {
 		return nil, formats.Outputf(out, err, "")
 	}
 	if err := s.claim(); err != nil {
 		return nil, formats.Outputf(out, cause(err), "staging")
 	}
+	if s.beside { // what a killed run had put aside may have come back
+		if err := s.check(out); err != nil {
+			s.Abort()
+			return nil, err
+		}
+	}
 	return s, nil
+}
+
+// check reports whether the stage may give its names.
+func (s *Stage) check(out string) error {
+	if s.beside {
+		return CheckBeside(out, s.others, s.opts.Force)
+	}
+	return Check(out, s.dir, s.opts.Force)
 }
 
 // errInUse says that a living process holds a place.
@@ -190,6 +218,10 @@ func (s *Stage) claim() error {
 	}
 	s.lock, err = lock(s.path)
 	switch {
+	case err == nil && !made: // the killed run may have begun to publish
+		if err = s.putBack(s.path); err != nil {
+			s.lock.Close()
+		}
 	case err == nil:
 	case errors.Is(err, errInUse) || errors.Is(err, fs.ErrNotExist):
 		return errInUse // between the two steps a second process was faster: the place is its
@@ -223,11 +255,12 @@ func (s *Stage) removeStale(parent, prefix string) error {
 	}
 	for _, e := range entries {
 		path := filepath.Join(parent, e.Name())
-		if !strings.HasPrefix(e.Name(), prefix) || e.IsDir() != s.dir || e.Type()&fs.ModeSymlink != 0 || s.opts.Resume && path == s.path {
+		kind := e.IsDir() == s.dir || exists(filepath.Join(path, asideName))
+		if !strings.HasPrefix(e.Name(), prefix) || !kind || e.Type()&fs.ModeSymlink != 0 || s.opts.Resume && path == s.path {
 			continue
 		}
 		if strings.HasSuffix(path, asideSuffix) && !exists(s.out) {
-			return fmt.Errorf("an interrupted run left its old content at %s: move it back or remove it", formats.Quote(path))
+			return oldContent(path)
 		}
 		f, err := lock(path)
 		switch {
@@ -238,7 +271,11 @@ func (s *Stage) removeStale(parent, prefix string) error {
 		case err != nil:
 			return fmt.Errorf("staging %s of another run: %w", formats.Quote(e.Name()), err)
 		}
-		err = os.RemoveAll(path)
+		if err = s.putBack(path); err == nil {
+			if err = os.RemoveAll(path); errors.Is(err, fs.ErrPermission) {
+				err = nil // another user's, which is in nobody's way: see Left
+			}
+		}
 		f.Close()
 		if err != nil {
 			return cause(err)

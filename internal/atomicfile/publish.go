@@ -27,7 +27,11 @@ func (s *Stage) Publish() error {
 	if _, ok := err.(*formats.Error); ok {
 		return err
 	}
-	return formats.Outputf(s.out, cause(err), "publishing")
+	e := formats.Outputf(s.out, cause(err), "publishing")
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
+		return e.WithHint("the file system may not be able to rename: write to another one, and copy the result")
+	}
+	return e
 }
 
 func (s *Stage) publish() error {
@@ -36,6 +40,9 @@ func (s *Stage) publish() error {
 	}
 	if s.inside {
 		return s.publishInside()
+	}
+	if s.beside {
+		return s.publishBeside()
 	}
 	done, err := s.swap()
 	if err != nil {
@@ -100,9 +107,9 @@ func (s *Stage) swap() (swapped, error) {
 	return swapped{undo: func() error { return exchange(s.path, s.out) }, drop: s.path}, err
 }
 
-// publishInside moves the files of the staging into a mount point one by one. An
-// index goes away first and comes last, so that a reader never sees one that names
-// files which are not all there.
+// publishInside moves the files of the staging into a mount point one by one. The file
+// that makes the others usable goes away first and comes last, so that a reader never sees
+// one that names files which are not all there.
 func (s *Stage) publishInside() error {
 	entries, err := fault.ReadDir(s.path)
 	if err != nil {
@@ -113,9 +120,9 @@ func (s *Stage) publishInside() error {
 		if err != nil {
 			return err
 		}
-		for _, indexes := range []bool{true, false} {
+		for _, first := range []bool{true, false} {
 			for _, e := range old {
-				if e.Name() == filepath.Base(s.path) || isIndex(e.Name()) != indexes {
+				if e.Name() == filepath.Base(s.path) || s.isLast(e.Name()) != first {
 					continue
 				}
 				if err := os.RemoveAll(filepath.Join(s.out, e.Name())); err != nil {
@@ -124,9 +131,9 @@ func (s *Stage) publishInside() error {
 			}
 		}
 	}
-	for _, indexes := range []bool{false, true} {
+	for _, last := range []bool{false, true} {
 		for _, e := range entries {
-			if isIndex(e.Name()) != indexes {
+			if s.isLast(e.Name()) != last {
 				continue
 			}
 			move := renameNoReplace
@@ -144,10 +151,14 @@ func (s *Stage) publishInside() error {
 	return os.Remove(s.path)
 }
 
-func isIndex(name string) bool { return strings.HasSuffix(name, ".index.json") }
+// isLast reports whether a name is the result's last one, or an index: the old content may
+// have had one where the new has none.
+func (s *Stage) isLast(name string) bool {
+	return name == s.opts.Last || strings.HasSuffix(name, ".index.json")
+}
 
 // syncTree syncs every file and directory of the staging, leaves first, and removes the
-// scratch file before the directory that it lies in.
+// scratch file before the directory that it lies in, where that is what is published.
 func (s *Stage) syncTree() error {
 	var dirs []string
 	err := filepath.WalkDir(s.path, func(path string, d fs.DirEntry, err error) error {
@@ -162,7 +173,7 @@ func (s *Stage) syncTree() error {
 		}
 		return syncFile(path)
 	})
-	if err == nil && s.opts.Scratch != "" {
+	if err == nil && s.opts.Scratch != "" && !s.beside {
 		if err = os.Remove(filepath.Join(s.path, s.opts.Scratch)); errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}

@@ -49,9 +49,10 @@ func isStill(f *os.File, path string) bool {
 	return err1 == nil && err2 == nil && os.SameFile(a, b)
 }
 
+// isMountPoint reports whether a directory is on another file system than the one above.
 func isMountPoint(dir string) bool {
 	a, err := os.Stat(dir)
-	if err != nil {
+	if err != nil || !a.IsDir() {
 		return false
 	}
 	b, err := os.Stat(filepath.Dir(dir))

@@ -45,7 +45,7 @@ func TestPublishTakesBack(t *testing.T) {
 		c.before(out)
 		before := everything(t, dir)
 		info, _ := os.Stat(out)
-		s, err := start(out, c.dir, Options{Force: true})
+		s, err := start(&Stage{out: out, dir: c.dir, opts: Options{Force: true}})
 		if err != nil {
 			t.Fatal(err)
 		}

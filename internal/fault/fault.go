@@ -26,6 +26,7 @@ const (
 	OpClose    Op = "close" // of a file that was written
 	OpRename   Op = "rename"
 	OpMkdir    Op = "mkdir"
+	OpLink     Op = "link"
 )
 
 // Hook is called before every operation, from several goroutines; path is the one that
@@ -154,4 +155,12 @@ func Rename(from, to string) error {
 		return err
 	}
 	return os.Rename(from, to)
+}
+
+// Link gives a file a second name.
+func Link(from, to string) error {
+	if err := Check(OpLink, from); err != nil {
+		return err
+	}
+	return os.Link(from, to)
 }

@@ -42,6 +42,7 @@ func everything(dir string) error {
 		func() error { return Close(f) },
 		func() error { return opened(OpenFile(path, os.O_RDWR)) },
 		func() error { return Rename(path, path+"2") },
+		func() error { return Link(path+"2", path+"3") },
 		func() error { return opened(Open(path + "2")) },
 		func() error { return opened(OpenIn(root, "a/b/f2")) },
 		func() error { _, err := ReadDir(dir); return err },
@@ -67,7 +68,7 @@ func TestEachCanFail(t *testing.T) {
 		err := everything(t.TempDir())
 		restore()
 		if i < n {
-			if err != nil || n != 15 || len(kinds) != 9 {
+			if err != nil || n != 16 || len(kinds) != 10 {
 				t.Errorf("%d operations of %d kinds, %v", n-1, len(kinds), err)
 			}
 			return

@@ -1,4 +1,4 @@
-package hf
+package publish
 
 import (
 	"context"
@@ -17,41 +17,33 @@ import (
 	"github.com/seed-b982eded/graft/internal/fault"
 )
 
+// TestFileResults compares what File is told with the files that are there.
 func TestFileResults(t *testing.T) {
-	parent, dir := place(t, with(sharded(t), "sub/empty", ""))
-	c := mustOpen(t, dir)
-	single, err := formats.NewCheckpoint(dir, formats.SingleFile, c.Shards()[:1], nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := filepath.Join(parent, "out")
 	for _, x := range []struct {
-		c     *formats.Checkpoint
-		names []string
+		layout Layout
+		at     string // where the files are
+		names  []string
 	}{
-		{c, []string{"config.json", "sub/empty", shard1, shard2, index0}},
-		{single, []string{"single.bin"}},
+		{Directory, "out", []string{"config.json", "sub/code.py", "w1", "w2", "w3", "w4", "index"}},
+		{OneFile, ".", []string{"out"}},
+		{Beside, ".", []string{"out.w1", "out.w2", "out.w3", "out.w4", "out"}},
 	} {
+		y := newYard(t, x.layout)
 		for _, sha := range []bool{false, true} {
-			path, at := out+fmt.Sprint(sha), out+fmt.Sprint(sha)
-			if x.c == single {
-				path, at = filepath.Join(parent, fmt.Sprint(sha), "single.bin"), filepath.Join(parent, fmt.Sprint(sha))
-				grow(t, at, nil)
-			}
 			var names []string
 			var got []FileResult
-			opts := WriteOptions{NoSync: true, SHA256: sha, File: func(r FileResult) error {
+			opts := Options{NoSync: true, Force: true, SHA256: sha, File: func(r FileResult) error {
 				names, got = append(names, r.Name), append(got, r)
 				return nil
 			}}
-			if err := Write(t.Context(), x.c, path, opts); err != nil {
+			if err := y.job(opts).run(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(names, x.names) {
 				t.Errorf("told of %q, want %q", names, x.names)
 			}
 			for _, r := range got {
-				data := load(t, filepath.Join(at, r.Name))
+				data := load(t, filepath.Join(y.parent, x.at, r.Name))
 				want := FileResult{Name: r.Name, Size: int64(len(data)), CRC32C: crc32.Checksum([]byte(data), crc32.MakeTable(crc32.Castagnoli))}
 				if sha {
 					want.SHA256 = fmt.Sprintf("%x", sha256.Sum256([]byte(data)))
@@ -88,7 +80,7 @@ func TestCombineCRC(t *testing.T) {
 
 // TestReadBackInSpans sums up a file that several workers share.
 func TestReadBackInSpans(t *testing.T) {
-	inMemory(t)
+	tempInMemory(t)
 	data := make([]byte, 2*readBackSpan+12_345)
 	for i := range data {
 		data[i] = byte(i*i>>7 + i)
@@ -99,7 +91,7 @@ func TestReadBackInSpans(t *testing.T) {
 	}
 	want := FileResult{Size: int64(len(data)), CRC32C: crc32.Checksum(data, castagnoli)}
 	for _, workers := range []int{0, 1, 2, 7} {
-		var opts WriteOptions
+		var opts Options
 		opts.Workers = workers
 		if got, err := readBack(t.Context(), path, opts); err != nil || got != want {
 			t.Errorf("%d workers: got %+v, %v, want %+v", workers, got, err, want)
@@ -120,7 +112,7 @@ func TestReadBackInSpans(t *testing.T) {
 
 // TestNobodyAsks makes sure that an output is not read back for nothing.
 func TestNobodyAsks(t *testing.T) {
-	y := newYard(t)
+	y := newYard(t, Directory)
 	restore := fault.Set(func(op fault.Op, path string) error {
 		if op == fault.OpRead && strings.Contains(path, ".graft-") {
 			t.Errorf("%s is read", path)
@@ -128,16 +120,16 @@ func TestNobodyAsks(t *testing.T) {
 		return nil
 	})
 	defer restore()
-	if err := y.job(WriteOptions{SHA256: true, NoSync: true}).run(t.Context()); err != nil {
+	if err := y.job(Options{SHA256: true, NoSync: true}).run(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestFileStops(t *testing.T) {
-	y := newYard(t)
+	y := newYard(t, Directory)
 	stop := errors.New("stop")
 	told := 0
-	err := y.job(WriteOptions{File: func(FileResult) error { told++; return stop }}).run(t.Context())
+	err := y.job(Options{File: func(FileResult) error { told++; return stop }}).run(t.Context())
 	if !errors.Is(err, stop) || told != 1 {
 		t.Errorf("told %d times, %v", told, err)
 	}

@@ -1,4 +1,4 @@
-package hf
+package publish
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"hash"
 	"hash/crc32"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -17,7 +16,7 @@ import (
 
 // FileResult is a finished file of an output, as it was read back.
 type FileResult struct {
-	Name   string // slash-separated, in the output's directory; of a single file its base
+	Name   string // slash-separated, in the output's directory
 	Size   int64
 	CRC32C uint32 // Castagnoli
 	SHA256 string // in hex; empty unless it was asked for
@@ -35,7 +34,7 @@ const (
 
 // readBack reads a finished file of the output and sums it up. Without SHA-256, which
 // has to see the bytes one after another, all workers read.
-func readBack(ctx context.Context, path string, opts WriteOptions) (FileResult, error) {
+func readBack(ctx context.Context, path string, opts Options) (FileResult, error) {
 	f, err := fault.Open(path)
 	if err != nil {
 		return FileResult{}, formats.Outputf(path, cause(err), "reading it back")
@@ -48,7 +47,7 @@ func readBack(ctx context.Context, path string, opts WriteOptions) (FileResult, 
 	return r, err
 }
 
-func sumUp(ctx context.Context, f *os.File, opts WriteOptions) (FileResult, error) {
+func sumUp(ctx context.Context, f *os.File, opts Options) (FileResult, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return FileResult{}, err
@@ -64,13 +63,9 @@ func sumUp(ctx context.Context, f *os.File, opts WriteOptions) (FileResult, erro
 	}
 	sums := make([]uint32, (r.Size+readBackSpan-1)/readBackSpan)
 	errs := make([]error, len(sums))
-	workers := opts.Workers
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
-	}
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(workers, len(sums)) {
+	for range min(opts.BlockOptions.withDefaults().Workers, len(sums)) {
 		wg.Go(func() {
 			for i := int(next.Add(1) - 1); i < len(sums); i = int(next.Add(1) - 1) {
 				off := int64(i) * readBackSpan
@@ -134,8 +129,3 @@ func multiply(a, b uint32) (p uint32) {
 	}
 	return p
 }
-
-// own is a file of the output that is read where a test may let that fail.
-type own struct{ *os.File }
-
-func (f own) ReadAt(p []byte, off int64) (int, error) { return fault.ReadAt(f.File, p, off) }

@@ -1,9 +1,9 @@
-package safetensors
+package publish
 
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 
@@ -12,8 +12,23 @@ import (
 	"github.com/seed-b982eded/graft/internal/filecopy"
 )
 
-// WriteOptions of [Write]. The zero value is good.
-type WriteOptions struct {
+// Part is a run of bytes of a file: a literal or a tensor's data, never both. A range of
+// an input file that is no tensor is a part too: a tensor of U8 whose data is the range.
+type Part struct {
+	Literal []byte
+	Tensor  formats.Tensor // of a literal its Data is nil
+}
+
+// Size returns the bytes of the part.
+func (p Part) Size() int64 {
+	if p.Tensor.Data == nil {
+		return int64(len(p.Literal))
+	}
+	return p.Tensor.Size()
+}
+
+// BlockOptions say how the bytes of a file are made. The zero value is good.
+type BlockOptions struct {
 	// Workers is how many blocks are made at once; GOMAXPROCS when 0.
 	Workers int
 	// BlockBytes is the most that one worker holds of a tensor that has to be made,
@@ -33,7 +48,7 @@ const (
 	copySpan     = 32 << 20 // how much one file-to-file copy takes before others get a turn
 )
 
-func (o WriteOptions) withDefaults() WriteOptions {
+func (o BlockOptions) withDefaults() BlockOptions {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
@@ -43,7 +58,7 @@ func (o WriteOptions) withDefaults() WriteOptions {
 	return o
 }
 
-// Write streams a shard into the file at path, which is created or overwritten: it
+// WriteFile streams parts into the file at path, which is created or overwritten: it
 // should lie in a staging place. Bytes that lie in a file are copied file to file;
 // others are made block by block on all workers. Memory is workers × block, whatever
 // the tensors' sizes. The file's content does not depend on the options.
@@ -51,48 +66,53 @@ func (o WriteOptions) withDefaults() WriteOptions {
 // Failures of the destination are [formats.ErrOutput], of a source
 // [formats.ErrInput] unless the source says otherwise. Of several failures the one
 // that comes first in the file is returned.
-func Write(ctx context.Context, path string, s formats.Shard, opts WriteOptions) error {
-	opts = opts.withDefaults()
-	head, err := encodeHeader(s)
+func WriteFile(ctx context.Context, path string, parts []Part, opts BlockOptions) error {
+	return writeFile(ctx, path, os.O_TRUNC, parts, opts)
+}
+
+// writeFile is WriteFile with os.O_TRUNC or os.O_EXCL for a file that exists.
+func writeFile(ctx context.Context, path string, flag int, parts []Part, opts BlockOptions) error {
+	f, err := fault.OpenFile(path, os.O_CREATE|flag|os.O_RDWR)
 	if err != nil {
-		return formats.Outputf(path, err, "")
+		return formats.Outputf(path, cause(err), "")
 	}
-	f, err := fault.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR)
-	if err != nil {
-		return formats.Outputf(path, pathCause(err), "")
-	}
-	w := &writer{f: f, path: path, opts: opts}
-	err = w.run(ctx, head, s)
+	w := &fileWriter{f: f, path: path, opts: opts.withDefaults()}
+	err = w.run(ctx, parts)
 	if err2 := fault.Close(f); err == nil && err2 != nil {
-		err = formats.Outputf(path, pathCause(err2), "")
+		err = formats.Outputf(path, cause(err2), "")
 	}
 	return err
 }
 
-type writer struct {
-	f    *os.File
-	path string
-	opts WriteOptions
+// sizeOf returns the bytes of all parts.
+func sizeOf(parts []Part) (n int64) {
+	for _, p := range parts {
+		n += p.Size()
+	}
+	return n
 }
 
-func (w *writer) run(ctx context.Context, head []byte, s formats.Shard) error {
-	total := int64(len(head)) + s.Size()
+// fileWriter is a file being written or read back.
+type fileWriter struct {
+	f    *os.File
+	path string
+	opts BlockOptions
+}
+
+func (w *fileWriter) run(ctx context.Context, parts []Part) error {
+	total := sizeOf(parts)
 	if err := fault.Truncate(w.f, total); err != nil {
-		return formats.Outputf(w.path, pathCause(err), "")
+		return formats.Outputf(w.path, cause(err), "")
 	}
-	if _, err := fault.WriteAt(w.f, head, 0); err != nil {
-		return formats.Outputf(w.path, pathCause(err), "")
-	}
-	w.progress(int64(len(head)))
 	err := inParallel(ctx, w.opts.Workers, func(ctx context.Context, send func(block) error) error {
-		return w.blocks(ctx, int64(len(head)), s, send)
+		return w.blocks(ctx, parts, send)
 	}, w.do)
 	if err != nil {
 		return err
 	}
 	info, err := w.f.Stat()
 	if err != nil {
-		return formats.Outputf(w.path, pathCause(err), "")
+		return formats.Outputf(w.path, cause(err), "")
 	}
 	if info.Size() != total {
 		return formats.Outputf(w.path, nil, "wrong length (got %d bytes, want %d)", info.Size(), total)
@@ -100,9 +120,10 @@ func (w *writer) run(ctx context.Context, head []byte, s formats.Shard) error {
 	return nil
 }
 
-// blocks cuts the shard into blocks and sends them in order of their place in the
-// file, preparing each tensor before its first block.
-func (w *writer) blocks(ctx context.Context, dst int64, s formats.Shard, send func(block) error) error {
+// blocks cuts the parts into blocks and sends them in order of their place in the file,
+// preparing each tensor before its first block.
+func (w *fileWriter) blocks(ctx context.Context, parts []Part, send func(block) error) error {
+	var dst int64
 	var pending block // a copy that the next tensor may extend
 	flush := func() error {
 		for pending.n > 0 {
@@ -115,9 +136,9 @@ func (w *writer) blocks(ctx context.Context, dst int64, s formats.Shard, send fu
 		}
 		return nil
 	}
-	for _, t := range s.Tensors {
-		size := t.Size()
-		if src, off, ok := inFile(t); ok {
+	for _, p := range parts {
+		t, size := p.Tensor, p.Size()
+		if src, off, ok := inFile(p); ok {
 			goesOn := pending.src == src && pending.off+pending.n == off && pending.dst+pending.n == dst && pending.n < copySpan
 			if !goesOn {
 				if err := flush(); err != nil {
@@ -134,12 +155,7 @@ func (w *writer) blocks(ctx context.Context, dst int64, s formats.Shard, send fu
 		if err := flush(); err != nil {
 			return err
 		}
-		if p, ok := t.Data.(formats.Preparer); ok {
-			if err := p.Prepare(ctx); err != nil {
-				return sourceError(t, err)
-			}
-		}
-		if err := w.cut(t, dst, send); err != nil {
+		if err := w.make(ctx, p, dst, send); err != nil {
 			return err
 		}
 		dst += size
@@ -147,8 +163,24 @@ func (w *writer) blocks(ctx context.Context, dst int64, s formats.Shard, send fu
 	return flush()
 }
 
+// make sends the blocks of a part that does not lie in a file.
+func (w *fileWriter) make(ctx context.Context, p Part, dst int64, send func(block) error) error {
+	if p.Tensor.Data == nil {
+		if len(p.Literal) == 0 {
+			return nil
+		}
+		return send(block{literal: p.Literal, dst: dst})
+	}
+	if x, ok := p.Tensor.Data.(formats.Preparer); ok {
+		if err := x.Prepare(ctx); err != nil {
+			return sourceError(p.Tensor, err)
+		}
+	}
+	return w.cut(p.Tensor, dst, send)
+}
+
 // cut sends the blocks of a tensor that has to be made.
-func (w *writer) cut(t formats.Tensor, dst int64, send func(block) error) error {
+func (w *fileWriter) cut(t formats.Tensor, dst int64, send func(block) error) error {
 	size := t.Size()
 	step := formats.BlockStep(t, w.opts.BlockBytes)
 	for off := int64(0); off < size; off += step {
@@ -159,18 +191,25 @@ func (w *writer) cut(t formats.Tensor, dst int64, send func(block) error) error 
 	return nil
 }
 
-// inFile returns where a tensor's bytes lie in a file as they are.
-func inFile(t formats.Tensor) (src formats.SourceFile, off int64, ok bool) {
-	r, ok := t.Data.(formats.FileRanger)
+// inFile returns where a part's bytes lie in a file as they are.
+func inFile(p Part) (src formats.SourceFile, off int64, ok bool) {
+	r, ok := p.Tensor.Data.(formats.FileRanger)
 	if !ok {
 		return nil, 0, false
 	}
 	src, off, n, ok := r.FileRange()
-	return src, off, ok && n == t.Size()
+	return src, off, ok && n == p.Tensor.Size()
 }
 
-// do makes or copies one block, and returns the buffer for the next.
-func (w *writer) do(b block, buf []byte) ([]byte, error) {
+// do writes, makes or copies one block, and returns the buffer for the next.
+func (w *fileWriter) do(b block, buf []byte) ([]byte, error) {
+	if b.literal != nil {
+		if _, err := fault.WriteAt(w.f, b.literal, b.dst); err != nil {
+			return buf, formats.Outputf(w.path, cause(err), "")
+		}
+		w.progress(int64(len(b.literal)))
+		return buf, nil
+	}
 	need := b.n
 	if b.src != nil { // where the kernel does not copy: in pieces, of any size
 		need = min(b.n, w.opts.BlockBytes, defaultBlock)
@@ -190,7 +229,7 @@ func (w *writer) do(b block, buf []byte) ([]byte, error) {
 		return buf, sourceError(b.tensor, err)
 	}
 	if _, err := fault.WriteAt(w.f, p, b.dst); err != nil {
-		return buf, formats.Outputf(w.path, pathCause(err), "")
+		return buf, formats.Outputf(w.path, cause(err), "")
 	}
 	if w.opts.Observe != nil {
 		if err := w.opts.Observe(b.tensor, b.off, p); err != nil {
@@ -201,7 +240,7 @@ func (w *writer) do(b block, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-func (w *writer) copy(b block, buf []byte) error {
+func (w *fileWriter) copy(b block, buf []byte) error {
 	return b.src.Use(func(src *os.File) error {
 		err := filecopy.Range(w.f, b.dst, src, b.off, b.n, buf)
 		var read *filecopy.ReadError
@@ -209,13 +248,13 @@ func (w *writer) copy(b block, buf []byte) error {
 		case errors.As(err, &read):
 			return readError(b.src.Name(), b.tensor.Name, read.Err)
 		case err != nil:
-			return formats.Outputf(w.path, pathCause(err), "")
+			return formats.Outputf(w.path, cause(err), "")
 		}
 		return nil
 	})
 }
 
-func (w *writer) progress(n int64) {
+func (w *fileWriter) progress(n int64) {
 	if w.opts.Progress != nil {
 		w.opts.Progress(n)
 	}
@@ -227,5 +266,23 @@ func sourceError(t formats.Tensor, err error) error {
 	if errors.As(err, &e) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return &formats.Error{Class: formats.ErrInput, Tensor: t.Name, Detail: "reading", Err: fmt.Errorf("%w", pathCause(err))}
+	return &formats.Error{Class: formats.ErrInput, Tensor: t.Name, Detail: "reading", Err: cause(err)}
+}
+
+// readError makes a failure to read from a file an error that names it.
+func readError(file, tensor string, err error) error {
+	var e *formats.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return &formats.Error{Class: formats.ErrInput, File: file, Tensor: tensor, Err: cause(err)}
+}
+
+// cause strips the path that os errors repeat.
+func cause(err error) error {
+	var e *fs.PathError
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
 }

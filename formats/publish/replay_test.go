@@ -1,4 +1,4 @@
-package safetensors
+package publish
 
 import (
 	"errors"
@@ -19,7 +19,7 @@ func TestReplayShowsTheSame(t *testing.T) {
 		for _, block := range []int64{0, 500, 4096} {
 			var mu sync.Mutex
 			var blocks []string
-			opts := WriteOptions{Workers: workers, BlockBytes: block, Observe: func(x formats.Tensor, off int64, block []byte) error {
+			opts := BlockOptions{Workers: workers, BlockBytes: block, Observe: func(x formats.Tensor, off int64, block []byte) error {
 				mu.Lock()
 				defer mu.Unlock()
 				blocks = append(blocks, fmt.Sprintf("%s at %d: %x", x.Name, off, block))
@@ -28,11 +28,10 @@ func TestReplayShowsTheSame(t *testing.T) {
 			path := mustWrite(t, s, opts)
 			want := slices.Sorted(slices.Values(blocks))
 			blocks = nil
-			unreadable := s
-			unreadable.Tensors = slices.Clone(s.Tensors)
-			for i, x := range s.Tensors {
-				if g, ok := x.Data.(*grained); ok { // the data is not asked
-					unreadable.Tensors[i].Data = &grained{rows: g.rows, cols: g.cols, width: g.width, size: g.size, t: t}
+			unreadable := slices.Clone(s)
+			for i, p := range s {
+				if g, ok := p.Tensor.Data.(*grained); ok { // the data is not asked
+					unreadable[i].Tensor.Data = &grained{rows: g.rows, cols: g.cols, width: g.width, size: g.size, t: t}
 				}
 			}
 			if err := Replay(t.Context(), path, unreadable, opts); err != nil {
@@ -47,13 +46,13 @@ func TestReplayShowsTheSame(t *testing.T) {
 
 func TestReplayFails(t *testing.T) {
 	s := mixed(t)
-	path := mustWrite(t, s, WriteOptions{})
+	path := mustWrite(t, s, BlockOptions{})
 	stop := errors.New("stop")
-	opts := WriteOptions{Observe: func(formats.Tensor, int64, []byte) error { return stop }}
+	opts := BlockOptions{Observe: func(formats.Tensor, int64, []byte) error { return stop }}
 	if err := Replay(t.Context(), path, s, opts); !errors.Is(err, stop) {
 		t.Errorf("got %v", err)
 	}
-	if err := Replay(t.Context(), filepath.Join(t.TempDir(), "none"), s, WriteOptions{}); err != nil {
+	if err := Replay(t.Context(), filepath.Join(t.TempDir(), "none"), s, BlockOptions{}); err != nil {
 		t.Errorf("nobody looks: %v", err)
 	}
 	opts.Observe = func(formats.Tensor, int64, []byte) error { return nil }

@@ -1,4 +1,4 @@
-package hf
+package publish
 
 import (
 	"bytes"
@@ -9,18 +9,16 @@ import (
 	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
-	"github.com/seed-b982eded/graft/formats/safetensors"
 	"github.com/seed-b982eded/graft/internal/fault"
 )
 
-// journalName is the journal's name in the staging directory. Files that begin with a
-// dot are not carried from a model, so no side file has it.
-const journalName = ".graft-journal"
+// journalName is the journal's name in the staging directory. No file of a set may have it.
+const journalName = stagingPrefix + "journal"
 
 // journalHead begins the first line of a journal, which ends with the plan's ID.
 const journalHead = "graft journal 1 "
 
-// entry is a line of the journal: a shard that is finished and, unless that is left out,
+// entry is a line of the journal: a weight file that is finished and, unless that is left out,
 // durable.
 type entry struct {
 	name string
@@ -30,7 +28,7 @@ type entry struct {
 
 func (e entry) String() string { return fmt.Sprintf("%08x %d %q\n", e.crc, e.size, e.name) }
 
-// journal lists the finished shards of a staging directory, one a line. Only whole lines
+// journal lists the finished weight files of a staging directory, one a line. Only whole lines
 // count: the last one may be torn by a crash. Of two for a name the later one counts. A
 // nil journal is one that nobody keeps.
 type journal struct {
@@ -42,7 +40,7 @@ type journal struct {
 	done   map[string]entry
 }
 
-// parseJournal returns the shards that a journal lists and where the part of it that
+// parseJournal returns the files that a journal lists and where the part of it that
 // counts ends: at 0 where it is no journal of the plan.
 func parseJournal(text []byte, id string) (done map[string]entry, end int64) {
 	done = map[string]entry{}
@@ -126,7 +124,7 @@ func (j *journal) append(line string) error {
 	return fault.Sync(j.f)
 }
 
-// add records that a shard is finished.
+// add records that a file is finished.
 func (j *journal) add(e entry) error {
 	if j == nil {
 		return nil
@@ -138,7 +136,7 @@ func (j *journal) add(e entry) error {
 	return nil
 }
 
-// finished returns how many shards are.
+// finished returns how many files are.
 func (j *journal) finished() int {
 	if j == nil {
 		return 0
@@ -181,20 +179,20 @@ func (j *journal) restore() {
 
 func (j *journal) failed(err error) error { return formats.Outputf(j.path, cause(err), "") }
 
-// finishedSize returns the bytes of the shards that a journal lists and that are there:
-// what resuming does not need room for.
-func finishedSize(dir, id string, shards []formats.Shard) int64 {
+// finishedSize returns the bytes of the weight files that a journal lists and that are
+// there: what resuming does not need room for.
+func finishedSize(dir, id string, files []File) int64 {
 	text, err := os.ReadFile(filepath.Join(dir, journalName))
 	if err != nil {
 		return 0
 	}
 	done, _ := parseJournal(text, id)
 	var n int64
-	for _, s := range shards {
-		e, ok := done[s.Name]
-		info, err := os.Lstat(filepath.Join(dir, s.Name))
-		if size, err2 := safetensors.EncodedSize(s); ok && err == nil && err2 == nil && info.Size() == e.size && size == e.size {
-			n += size
+	for _, f := range files {
+		e, ok := done[f.Name]
+		info, err := os.Lstat(filepath.Join(dir, f.Name))
+		if ok && err == nil && f.Weights && info.Size() == e.size && f.Size == e.size {
+			n += f.Size
 		}
 	}
 	return n

@@ -1,4 +1,4 @@
-package hf
+package publish
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 )
 
 // checkCancelled checks what a cancelled run left, and that the next one succeeds.
-func checkCancelled(t testing.TB, y *yard, what, before string, opts WriteOptions, err error) {
+func checkCancelled(t testing.TB, y *yard, what, before string, opts Options, err error) {
 	t.Helper()
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {
@@ -30,8 +30,13 @@ func checkCancelled(t testing.TB, y *yard, what, before string, opts WriteOption
 // TestCancelledAtEveryOperation cancels before the first operation on a file, the
 // second, and so on.
 func TestCancelledAtEveryOperation(t *testing.T) {
-	y := newYard(t)
-	for _, opts := range []WriteOptions{{ID: "plan"}, {ID: "plan", Force: true, Resume: true}} {
+	for name, layout := range layouts {
+		t.Run(name, func(t *testing.T) { cancelledAtEveryOperation(t, newYard(t, layout)) })
+	}
+}
+
+func cancelledAtEveryOperation(t *testing.T, y *yard) {
+	for _, opts := range []Options{{ID: "plan"}, {ID: "plan", Force: true, Resume: true}} {
 		cancelled := 0
 		for n := 1; ; n++ {
 			y.reset(t, opts.Force)
@@ -61,8 +66,8 @@ func TestCancelledAtEveryOperation(t *testing.T) {
 
 // TestCancelledAtRandom cancels at random moments, and looks for goroutines that stay.
 func TestCancelledAtRandom(t *testing.T) {
-	y := newYard(t)
-	opts := WriteOptions{ID: "plan", Resume: true}
+	y := newYard(t, Beside)
+	opts := Options{ID: "plan", Resume: true}
 	seed := uint64(time.Now().UnixNano())
 	r := rand.New(rand.NewPCG(seed, 0))
 	goroutines := runtime.NumGoroutine()

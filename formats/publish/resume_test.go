@@ -1,4 +1,4 @@
-package hf
+package publish
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/internal/fault"
+	"github.com/seed-b982eded/graft/internal/filecopy"
 )
 
 // seen records what Observe is shown.
@@ -33,11 +34,16 @@ func (s *seen) sorted() []string { return slices.Sorted(slices.Values(s.blocks))
 // TestResume interrupts after each number of shards, and resumes: the finished ones are
 // not made again, everything is observed and told once, and the bytes are the same.
 func TestResume(t *testing.T) {
-	y := newYard(t)
+	for name, layout := range layouts {
+		t.Run(name, func(t *testing.T) { resume(t, newYard(t, layout)) })
+	}
+}
+
+func resume(t *testing.T, y *yard) {
 	var whole seen
 	var wholeFiles []FileResult
 	var wholeBytes int64
-	opts := WriteOptions{NoSync: true, SHA256: true, File: func(r FileResult) error { wholeFiles = append(wholeFiles, r); return nil }}
+	opts := Options{NoSync: true, SHA256: true, File: func(r FileResult) error { wholeFiles = append(wholeFiles, r); return nil }}
 	opts.Observe, opts.Workers = whole.observe, 1
 	opts.Progress = func(n int64) { wholeBytes += n }
 	if err := y.job(opts).run(t.Context()); err != nil {
@@ -49,13 +55,13 @@ func TestResume(t *testing.T) {
 		var again seen
 		var files []FileResult
 		var bytes int64
-		opts := WriteOptions{Force: true, Resume: true, ID: "plan", SHA256: true, File: func(r FileResult) error { files = append(files, r); return nil }}
+		opts := Options{Force: true, Resume: true, ID: "plan", SHA256: true, File: func(r FileResult) error { files = append(files, r); return nil }}
 		opts.Observe, opts.Workers = again.observe, 1
 		opts.Progress = func(n int64) { bytes += n }
 		written := map[string]bool{}
 		restore := fault.Set(func(op fault.Op, path string) error {
-			if op == fault.OpWrite {
-				written[filepath.Base(path)] = true
+			if op == fault.OpWrite && isWeights(path) {
+				written[strings.TrimPrefix(filepath.Base(path), "out.")] = true
 			}
 			return nil
 		})
@@ -66,7 +72,7 @@ func TestResume(t *testing.T) {
 		}
 		y.checkComplete(t, fmt.Sprintf("resumed after %d", n))
 		for i := range 4 {
-			name := fmt.Sprintf("model-%05d-of-00004.safetensors", i+1)
+			name := fmt.Sprintf("w%d", i+1)
 			if written[name] != (i >= n) {
 				t.Errorf("resumed after %d: %s was written: %v", n, name, written[name])
 			}
@@ -86,9 +92,9 @@ func TestResume(t *testing.T) {
 // TestDoubtfulStaging damages what an interrupted run left: what cannot be trusted is
 // made again.
 func TestDoubtfulStaging(t *testing.T) {
-	y := newYard(t)
+	y := newYard(t, Directory)
 	staging := filepath.Join(y.parent, ".out.graft-plan")
-	shard := func(i int) string { return filepath.Join(staging, fmt.Sprintf("model-%05d-of-00004.safetensors", i)) }
+	shard := func(i int) string { return filepath.Join(staging, fmt.Sprintf("w%d", i)) }
 	journal := filepath.Join(staging, journalName)
 	edit := func(path string, f func(string) string) {
 		if err := os.WriteFile(path, []byte(f(load(t, path))), 0o666); err != nil {
@@ -123,19 +129,19 @@ func TestDoubtfulStaging(t *testing.T) {
 		"journal a directory":    {func() { os.Remove(journal); os.MkdirAll(journal+"/x", 0o777) }, 0},
 		"journal a link":         {func() { os.Remove(journal); os.Symlink(filepath.Join(y.parent, "model", "config.json"), journal) }, 0},
 		"more files":             {func() { grow(t, staging, map[string]string{"x": "", "sub/y": "", ".hidden": "", "link": "->/etc"}) }, 2},
-		"a shard not in journal": {func() { grow(t, staging, map[string]string{"model-00003-of-00004.safetensors": "half"}) }, 2},
+		"a shard not in journal": {func() { grow(t, staging, map[string]string{"w3": "half"}) }, 2},
 	} {
 		y.reset(t, true)
 		interrupt(t, y, 2)
 		c.damage()
 		wrote := map[string]bool{}
 		restore := fault.Set(func(op fault.Op, path string) error {
-			if op == fault.OpWrite && strings.HasPrefix(filepath.Base(path), "model-") {
+			if op == fault.OpWrite && isWeights(path) {
 				wrote[path] = true
 			}
 			return nil
 		})
-		opts := WriteOptions{Force: true, Resume: true, ID: "plan"}
+		opts := Options{Force: true, Resume: true, ID: "plan"}
 		opts.Workers = 1
 		err := y.job(opts).run(t.Context())
 		restore()
@@ -152,14 +158,14 @@ func TestDoubtfulStaging(t *testing.T) {
 // TestStagingOfAnotherPlan resumes what was another plan's, and starts without resuming.
 // Neither takes anything over.
 func TestStagingOfAnotherPlan(t *testing.T) {
-	y := newYard(t)
-	for _, opts := range []WriteOptions{{Resume: true, ID: "plan2"}, {ID: "plan"}, {}} {
+	y := newYard(t, Directory)
+	for _, opts := range []Options{{Resume: true, ID: "plan2"}, {ID: "plan"}, {}} {
 		y.reset(t, true)
 		interrupt(t, y, 3)
 		opts.Force = true
 		wrote := map[string]bool{}
 		restore := fault.Set(func(op fault.Op, path string) error {
-			if op == fault.OpWrite && strings.HasPrefix(filepath.Base(path), "model-") {
+			if op == fault.OpWrite && isWeights(path) {
 				wrote[path] = true
 			}
 			return nil
@@ -175,33 +181,23 @@ func TestStagingOfAnotherPlan(t *testing.T) {
 }
 
 func TestWhatCannotBeResumed(t *testing.T) {
-	parent, dir := place(t, sharded(t))
-	c := mustOpen(t, dir)
-	single, err := formats.NewCheckpoint(dir, formats.SingleFile, c.Shards()[:1], nil)
-	if err != nil {
-		t.Fatal(err)
+	y := newYard(t, OneFile)
+	checkError(t, y.job(Options{Resume: true, ID: "x"}).run(t.Context()), formats.ErrUsage, "a single file cannot be resumed")
+	for _, y.layout = range layouts {
+		checkError(t, y.job(Options{Resume: true}).run(t.Context()), formats.ErrUsage, "resuming needs an ID")
+		checkError(t, y.job(Options{Resume: true, ID: "a/b"}).run(t.Context()), formats.ErrUsage, `staging ID "a/b"`)
 	}
-	odd, err := formats.NewCheckpoint(dir, formats.Directory, []formats.Shard{{Name: journalName}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := everything(t, parent)
-	out := filepath.Join(parent, "out")
-	checkError(t, Write(t.Context(), single, out, WriteOptions{Resume: true, ID: "x"}), formats.ErrUsage, "a single file cannot be resumed")
-	checkError(t, Write(t.Context(), c, out, WriteOptions{Resume: true}), formats.ErrUsage, "resuming needs an ID")
-	checkError(t, Write(t.Context(), c, out, WriteOptions{Resume: true, ID: "a/b"}), formats.ErrUsage, `staging ID "a/b"`)
-	checkError(t, Write(t.Context(), odd, out, WriteOptions{Resume: true, ID: "x"}), formats.ErrInput, "is that of the journal")
-	if after := everything(t, parent); after != before {
-		t.Errorf("before\n%safter\n%s", before, after)
+	if got, names := y.state(t), y.beside(t); got != "" || len(names) > 0 {
+		t.Errorf("there is\n%s%q", got, names)
 	}
 }
 
 // TestNothingFinishedNothingKept fails before the first shard is finished, and in the
 // check after the last.
 func TestNothingFinishedNothingKept(t *testing.T) {
-	y := newYard(t)
+	y := newYard(t, Directory)
 	stop := errors.New("stop")
-	opts := WriteOptions{Resume: true, ID: "plan"}
+	opts := Options{Resume: true, ID: "plan"}
 	opts.Observe = func(formats.Tensor, int64, []byte) error { return stop }
 	err := y.job(opts).run(t.Context())
 	if !errors.Is(err, stop) || errors.As(err, new(*ResumableError)) {
@@ -210,7 +206,7 @@ func TestNothingFinishedNothingKept(t *testing.T) {
 	y.checkUntouched(t, "nothing finished", "", err)
 
 	checked := 0
-	opts = WriteOptions{Resume: true, ID: "plan", Check: func() error {
+	opts = Options{Resume: true, ID: "plan", Check: func() error {
 		checked++
 		return formats.Unfitf("", "", "lost")
 	}}
@@ -227,27 +223,30 @@ func TestNothingFinishedNothingKept(t *testing.T) {
 	}
 }
 
-func TestFinishedShardsNeedNoRoom(t *testing.T) {
-	y := newYard(t)
+func TestFinishedFilesNeedNoRoom(t *testing.T) {
+	y := newYard(t, Directory)
 	interrupt(t, y, 2)
-	shards := mustOpen(t, filepath.Join(y.parent, "model")).Shards()
 	dir := filepath.Join(y.parent, ".out.graft-plan")
+	set, err := y.job(Options{}).set(func(name string) (*filecopy.Source, error) { return openSource(filepath.Join(y.parent, "model", name)) })
+	if err != nil {
+		t.Fatal(err)
+	}
 	var want int64
-	for _, s := range shards[:2] {
-		info, err := os.Stat(filepath.Join(dir, s.Name))
+	for _, name := range []string{"w1", "w2"} {
+		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		want += info.Size()
 	}
-	if got := finishedSize(dir, "plan", shards); got != want {
+	if got := finishedSize(dir, "plan", set.Files); got != want {
 		t.Errorf("got %d, want %d", got, want)
 	}
-	if err := os.Truncate(filepath.Join(dir, shards[0].Name), 1); err != nil {
+	if err := os.Truncate(filepath.Join(dir, "w1"), 1); err != nil {
 		t.Fatal(err)
 	}
-	for id, less := range map[string]bool{"plan": true, "other": true} {
-		if got := finishedSize(dir, id, shards); (got < want) != less {
+	for _, id := range []string{"plan", "other"} {
+		if got := finishedSize(dir, id, set.Files); got >= want {
 			t.Errorf("%s: got %d", id, got)
 		}
 	}

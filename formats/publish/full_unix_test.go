@@ -1,6 +1,6 @@
 //go:build linux || darwin
 
-package safetensors
+package publish
 
 import (
 	"errors"
@@ -38,12 +38,12 @@ func limitFiles(t testing.TB, n uint64) (restore func()) {
 // made tensor, and in a copy.
 func TestNoRoom(t *testing.T) {
 	dir := t.TempDir()
-	source := mustOpen(t, mustWrite(t, formats.Shard{Tensors: []formats.Tensor{inMemory("s", formats.U8, pattern(500_000, 1), 500_000)}}, WriteOptions{}))
-	s := source.Shards()[0].Tensors[0]
+	in, _ := inFiles(t, inMemory("s", formats.U8, pattern(500_000, 1), 500_000))
+	s := in[0]
 	out := filepath.Join(dir, "x")
 
 	restore := limitFiles(t, 1000)
-	err := Write(t.Context(), out, formats.Shard{Tensors: []formats.Tensor{s}}, WriteOptions{})
+	err := WriteFile(t.Context(), out, parts(s), BlockOptions{})
 	restore()
 	checkError(t, err, formats.ErrOutput, "writing "+formats.Quote(out), "file too large")
 
@@ -56,7 +56,7 @@ func TestNoRoom(t *testing.T) {
 			return data.ReadAt(p, off)
 		})
 		checkGoroutines(t, func() {
-			err = Write(t.Context(), out, formats.Shard{Tensors: []formats.Tensor{first, after}}, WriteOptions{Workers: 1, BlockBytes: 1000})
+			err = WriteFile(t.Context(), out, parts(first, after), BlockOptions{Workers: 1, BlockBytes: 1000})
 		})
 		restore()
 		checkError(t, err, formats.ErrOutput, "writing "+formats.Quote(out), "file too large")

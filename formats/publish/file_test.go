@@ -1,4 +1,4 @@
-package safetensors
+package publish
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,19 +17,19 @@ import (
 
 // mixed is a shard of pieces of a file and of tensors that have to be made, in an order
 // that the file does not have, so that a copy which runs on where it should not shows.
-func mixed(t testing.TB) formats.Shard {
+func mixed(t testing.TB) []Part {
 	t.Helper()
-	var in formats.Shard
+	var in []formats.Tensor
 	for i, n := range []int{1000, 0, 333, 70_001, 64} {
-		in.Tensors = append(in.Tensors, inMemory(fmt.Sprintf("f%d", i), formats.U8, pattern(n, byte(i)), int64(n)))
+		in = append(in, inMemory(fmt.Sprintf("f%d", i), formats.U8, pattern(n, byte(i)), int64(n)))
 	}
-	f := mustOpen(t, mustWrite(t, in, WriteOptions{})).Shards()[0].Tensors
+	f, _ := inFiles(t, in...)
 	made := func(name string, d formats.DType, rows, cols, grainRows, grainCols int64) formats.Tensor {
 		size := d.Bits() / 8
 		g := &grained{data: pattern(int(rows*cols*size), byte(rows)), rows: grainRows, cols: grainCols, width: cols * size, size: size, t: t}
 		return formats.Tensor{Name: name, DType: d, Shape: []int64{rows, cols}, Data: g}
 	}
-	return formats.Shard{Tensors: []formats.Tensor{
+	list := parts(
 		f[0],
 		made("rows", formats.F32, 37, 101, 1, 101),
 		f[1], // empty
@@ -41,7 +42,8 @@ func mixed(t testing.TB) formats.Shard {
 		renamed(f[0], "f0 again"),
 		made("quarter rows", formats.F16, 3, 4000, 1, 1000),
 		made("one", formats.F32, 1, 1, 1, 1),
-	}}
+	)
+	return slices.Insert(list, 5, Part{Literal: []byte("between")}, Part{}, Part{Literal: []byte{0}})
 }
 
 func renamed(x formats.Tensor, name string) formats.Tensor {
@@ -52,23 +54,21 @@ func renamed(x formats.Tensor, name string) formats.Tensor {
 func TestWriteDoesNotDependOnOptions(t *testing.T) {
 	s := mixed(t)
 	var want []byte
-	for _, x := range s.Tensors {
-		raw, err := x.ReadAll()
-		if err != nil {
-			t.Fatal(err)
+	for _, p := range s {
+		raw := p.Literal
+		if p.Tensor.Data != nil {
+			var err error
+			if raw, err = p.Tensor.ReadAll(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		want = append(want, raw...)
 	}
-	head, err := encodeHeader(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want = append(head, want...)
 	for _, workers := range []int{0, 1, 2, 7} {
 		for _, block := range []int64{0, 1, 7, 777, 4096, 1 << 20, 1 << 50} {
 			var progress atomic.Int64
-			path := mustWrite(t, s, WriteOptions{Workers: workers, BlockBytes: block, Progress: func(n int64) { progress.Add(n) }})
-			if got := load(t, path); !bytes.Equal(got, want) {
+			path := mustWrite(t, s, BlockOptions{Workers: workers, BlockBytes: block, Progress: func(n int64) { progress.Add(n) }})
+			if got := load(t, path); got != string(want) {
 				t.Errorf("%d workers, blocks of %d: the file differs", workers, block)
 			}
 			if progress.Load() != int64(len(want)) {
@@ -83,10 +83,14 @@ func TestObserve(t *testing.T) {
 	s := mixed(t)
 	var mu sync.Mutex
 	seen := map[string][]byte{}
-	for _, x := range s.Tensors {
-		seen[x.Name] = make([]byte, x.Size())
+	var tensors []formats.Tensor
+	for _, p := range s {
+		if x := p.Tensor; x.Data != nil {
+			tensors = append(tensors, x)
+			seen[x.Name] = make([]byte, x.Size())
+		}
 	}
-	mustWrite(t, s, WriteOptions{Workers: 3, BlockBytes: 500, Observe: func(x formats.Tensor, off int64, block []byte) error {
+	mustWrite(t, s, BlockOptions{Workers: 3, BlockBytes: 500, Observe: func(x formats.Tensor, off int64, block []byte) error {
 		mu.Lock()
 		defer mu.Unlock()
 		for i, b := range block {
@@ -94,7 +98,7 @@ func TestObserve(t *testing.T) {
 		}
 		return nil
 	}})
-	for _, x := range s.Tensors {
+	for _, x := range tensors {
 		want := make([]byte, x.Size())
 		if _, inFile := x.Data.(formats.FileRanger); !inFile {
 			if _, err := x.Data.ReadAt(want, 0); err != nil && x.Size() > 0 {
@@ -107,7 +111,7 @@ func TestObserve(t *testing.T) {
 	}
 	stop := errors.New("stop")
 	checkGoroutines(t, func() {
-		err := Write(t.Context(), filepath.Join(t.TempDir(), "x"), s, WriteOptions{Observe: func(formats.Tensor, int64, []byte) error { return stop }})
+		err := WriteFile(t.Context(), filepath.Join(t.TempDir(), "x"), s, BlockOptions{Observe: func(formats.Tensor, int64, []byte) error { return stop }})
 		if !errors.Is(err, stop) {
 			t.Errorf("got %v, want the observer's error", err)
 		}
@@ -135,17 +139,16 @@ func (p *prepared) ReadAt(b []byte, off int64) (int, error) {
 
 func TestPrepareOnceBeforeTheFirstRead(t *testing.T) {
 	p := &prepared{grained: grained{data: pattern(4000, 1), rows: 1, cols: 40, width: 40, size: 1, t: t}}
-	s := formats.Shard{Tensors: []formats.Tensor{
-		{Name: "p", DType: formats.U8, Shape: []int64{100, 40}, Data: p},
+	s := parts(
+		formats.Tensor{Name: "p", DType: formats.U8, Shape: []int64{100, 40}, Data: p},
 		inMemory("q", formats.U8, pattern(100, 2), 100),
-	}}
-	c := mustOpen(t, mustWrite(t, s, WriteOptions{Workers: 4, BlockBytes: 80}))
-	x, _ := c.Tensor("p")
-	if got, err := x.ReadAll(); err != nil || !bytes.Equal(got, p.data) || p.times.Load() != 1 {
-		t.Errorf("prepared %d times, %v", p.times.Load(), err)
+	)
+	want := header + string(p.data) + string(pattern(100, 2))
+	if got := load(t, mustWrite(t, s, BlockOptions{Workers: 4, BlockBytes: 80})); got != want || p.times.Load() != 1 {
+		t.Errorf("prepared %d times, and the file is right: %v", p.times.Load(), got == want)
 	}
 	p.err = errors.New("no memory")
-	err := Write(t.Context(), filepath.Join(t.TempDir(), "x"), s, WriteOptions{})
+	err := WriteFile(t.Context(), filepath.Join(t.TempDir(), "x"), s, BlockOptions{})
 	checkError(t, err, formats.ErrInput, `tensor "p"`, "no memory")
 }
 
@@ -157,12 +160,12 @@ func TestFirstErrorOfSeveral(t *testing.T) {
 		x.Data = &failing{ReaderAt: x.Data, from: from, err: errors.New("broken " + name)}
 		return x
 	}
-	s := formats.Shard{Tensors: []formats.Tensor{inMemory("a", formats.U8, pattern(5000, 1), 5000), bad("b", 9_000), bad("c", 0), bad("d", 10)}}
+	s := parts(inMemory("a", formats.U8, pattern(5000, 1), 5000), bad("b", 9_000), bad("c", 0), bad("d", 10))
 	dir := t.TempDir()
 	for _, workers := range []int{1, 2, 7} {
 		for range 50 {
 			checkGoroutines(t, func() {
-				err := Write(t.Context(), filepath.Join(dir, "x"), s, WriteOptions{Workers: workers, BlockBytes: 100})
+				err := WriteFile(t.Context(), filepath.Join(dir, "x"), s, BlockOptions{Workers: workers, BlockBytes: 100})
 				checkError(t, err, formats.ErrInput, `tensor "b": reading: broken b`)
 			})
 		}
@@ -175,22 +178,19 @@ func TestEarlierErrorThatComesLater(t *testing.T) {
 	first, second := inMemory("first", formats.U8, nil, 100), inMemory("second", formats.U8, nil, 100)
 	first.Data = readerFunc(func([]byte, int64) (int, error) { <-failed; return 0, errors.New("broken") })
 	second.Data = readerFunc(func([]byte, int64) (int, error) { defer close(failed); return 0, errors.New("broken") })
-	err := Write(t.Context(), filepath.Join(t.TempDir(), "x"), formats.Shard{Tensors: []formats.Tensor{first, second}}, WriteOptions{Workers: 2})
+	err := WriteFile(t.Context(), filepath.Join(t.TempDir(), "x"), parts(first, second), BlockOptions{Workers: 2})
 	checkError(t, err, formats.ErrInput, `tensor "first"`)
 }
 
 // TestSourceCutShort truncates the file that tensors are copied from.
 func TestSourceCutShort(t *testing.T) {
 	for _, workers := range []int{1, 3} {
-		path := mustWrite(t, formats.Shard{Tensors: []formats.Tensor{
-			inMemory("a", formats.U8, pattern(50_000, 1), 50_000), inMemory("b", formats.U8, pattern(50_000, 2), 50_000),
-		}}, WriteOptions{})
-		c := mustOpen(t, path)
+		in, path := inFiles(t, inMemory("a", formats.U8, pattern(50_000, 1), 50_000), inMemory("b", formats.U8, pattern(50_000, 2), 50_000))
 		if err := os.Truncate(path, 60_000); err != nil {
 			t.Fatal(err)
 		}
 		checkGoroutines(t, func() {
-			err := Write(t.Context(), filepath.Join(t.TempDir(), "x"), c.Shards()[0], WriteOptions{Workers: workers})
+			err := WriteFile(t.Context(), filepath.Join(t.TempDir(), "x"), parts(in...), BlockOptions{Workers: workers})
 			checkError(t, err, formats.ErrInput, formats.Quote(path), "unexpected EOF")
 			if want := `tensor "a"`; err != nil && bytes.Contains([]byte(err.Error()), []byte(want)) {
 				t.Errorf("got %v: the bytes of a are all there", err)
@@ -204,7 +204,7 @@ func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	checkGoroutines(t, func() {
-		if err := Write(ctx, filepath.Join(dir, "x"), mixed(t), WriteOptions{}); !errors.Is(err, context.Canceled) {
+		if err := WriteFile(ctx, filepath.Join(dir, "x"), mixed(t), BlockOptions{}); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled before: got %v", err)
 		}
 	})
@@ -212,8 +212,8 @@ func TestCancelled(t *testing.T) {
 	defer cancel()
 	blocks := atomic.Int32{}
 	checkGoroutines(t, func() {
-		s := formats.Shard{Tensors: []formats.Tensor{inMemory("a", formats.U8, pattern(100_000, 1), 100_000)}}
-		err := Write(ctx, filepath.Join(dir, "y"), s, WriteOptions{Workers: 2, BlockBytes: 10, Observe: func(formats.Tensor, int64, []byte) error {
+		s := parts(inMemory("a", formats.U8, pattern(100_000, 1), 100_000))
+		err := WriteFile(ctx, filepath.Join(dir, "y"), s, BlockOptions{Workers: 2, BlockBytes: 10, Observe: func(formats.Tensor, int64, []byte) error {
 			if blocks.Add(1) == 5 {
 				cancel()
 			}
@@ -227,8 +227,8 @@ func TestCancelled(t *testing.T) {
 
 func TestUnwritable(t *testing.T) {
 	dir := t.TempDir()
-	s := formats.Shard{Tensors: []formats.Tensor{inMemory("a", formats.U8, []byte{1}, 1)}}
+	s := parts(inMemory("a", formats.U8, []byte{1}, 1))
 	for _, path := range []string{filepath.Join(dir, "none", "x"), dir} {
-		checkError(t, Write(t.Context(), path, s, WriteOptions{}), formats.ErrOutput, "writing "+formats.Quote(path))
+		checkError(t, WriteFile(t.Context(), path, s, BlockOptions{}), formats.ErrOutput, "writing "+formats.Quote(path))
 	}
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package hf
+package publish
 
 import (
 	"bufio"
@@ -23,15 +23,17 @@ import (
 // childJob is what a child process is told through the environment, as JSON.
 type childJob struct {
 	Parent string
+	Layout Layout
 	Pause  time.Duration // for each block that is made
 	ID     string
 	Resume bool
 	Force  bool
 	Hold   bool // wait before the publication until standard input is closed
 	KillAt int  // kill itself before this operation, counted from the first
+	Names  bool // count only operations on names
 }
 
-const childEnv = "GRAFT_HF_TEST_CHILD"
+const childEnv = "GRAFT_PUBLISH_TEST_CHILD"
 
 // TestChild is no test: it is what a child process does.
 func TestChild(t *testing.T) {
@@ -43,8 +45,8 @@ func TestChild(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		t.Fatal(err)
 	}
-	y := &yard{parent: c.Parent}
-	j := y.job(WriteOptions{ID: c.ID, Resume: c.Resume, Force: c.Force})
+	y := &yard{parent: c.Parent, layout: c.Layout}
+	j := y.job(Options{ID: c.ID, Resume: c.Resume, Force: c.Force})
 	j.pause = c.Pause
 	if c.Hold {
 		j.opts.Check = func() error {
@@ -55,6 +57,11 @@ func TestChild(t *testing.T) {
 	}
 	if c.KillAt > 0 {
 		count := nth{n: c.KillAt, err: errors.New("killed")}
+		if c.Names {
+			count.choose = func(op fault.Op, _ string) bool {
+				return op == fault.OpRename || op == fault.OpLink || op == fault.OpMkdir || op == fault.OpSync
+			}
+		}
 		fault.Set(func(op fault.Op, path string) error {
 			if count.hook(op, path) != nil {
 				self, _ := os.FindProcess(os.Getpid())
@@ -122,18 +129,21 @@ func (x *child) end() (done bool) {
 	return done
 }
 
-// checkKilled checks what a killed child left, with another run: the same one with
-// Resume, or one that knows nothing of it.
+// checkKilled checks what a killed child left, with two more runs: the same one with
+// Resume, or one that knows nothing of it. The first fails at its end, and leaves what was
+// there before the child began.
 func checkKilled(t testing.TB, y *yard, what, before string, c childJob) (state string) {
 	t.Helper()
 	after := y.state(t)
 	switch {
 	case after == y.want:
-		state = "complete"
+		state, before = "complete", y.want
 	case after == before && before == "":
 		state = "absent"
 	case after == before:
 		state = "old"
+	case y.layout == Beside && y.absent():
+		state = "on the way"
 	default:
 		t.Errorf("%s: the output is\n%s", what, after)
 	}
@@ -141,44 +151,48 @@ func checkKilled(t testing.TB, y *yard, what, before string, c childJob) (state 
 	if len(names) > 1 || len(names) == 1 && names[0] != ".out.graft-"+c.ID {
 		t.Errorf("%s: left %q", what, names)
 	}
-	opts := WriteOptions{ID: "another", Force: true}
+	stop := errors.New("stop")
+	opts := Options{ID: "another", Force: c.Force || state == "complete", Check: func() error { return stop }}
 	if c.Resume {
 		opts.ID, opts.Resume = c.ID, true
 	}
-	var trusted int64
-	if state != "complete" {
-		trusted = finishedSize(filepath.Join(y.parent, ".out.graft-"+c.ID), c.ID, mustOpen(t, filepath.Join(y.parent, "model")).Shards())
+	if err := y.job(opts).run(t.Context()); !errors.Is(err, stop) {
+		t.Errorf("%s: a run that is to fail: %v", what, err)
 	}
+	if got := y.state(t); got != before {
+		t.Errorf("%s: a run that failed left\n%swant\n%s", what, got, before)
+	}
+	opts.Check = nil
 	if err := y.job(opts).run(t.Context()); err != nil {
 		t.Errorf("%s: the next run: %v", what, err)
 	}
 	y.checkComplete(t, what+", the next run")
-	if state != "complete" && trusted > 0 {
-		return state + ", with finished shards"
-	}
 	return state
 }
 
 // TestKilledAtEveryOperation kills a writing process before its first operation on a
-// file, its second, and so on.
+// file, its second, and so on; of files beside one another, before those that change names.
 func TestKilledAtEveryOperation(t *testing.T) {
-	y := newYard(t)
-	step := 4
-	if slow() {
-		step = 1
-	}
 	kills, seen := 0, map[string]int{}
-	for i, c := range []childJob{{ID: "plan"}, {ID: "plan", Force: true}, {ID: "plan", Resume: true}, {ID: "plan", Resume: true, Force: true}} {
-		for n := 1 + i; ; n += step {
-			y.reset(t, c.Force)
-			before := y.state(t)
-			c.Parent, c.KillAt = y.parent, n
-			if c.start(t).end() {
-				y.checkComplete(t, "not killed")
-				break
+	for _, layout := range layouts {
+		y := newYard(t, layout)
+		step := 4
+		if slow() || layout == Beside {
+			step = 1
+		}
+		for i, c := range []childJob{{ID: "plan"}, {ID: "plan", Force: true}, {ID: "plan", Resume: true}, {ID: "plan", Resume: true, Force: true}} {
+			c.Layout, c.Parent, c.Names = layout, y.parent, layout == Beside && !slow()
+			for n := 1 + i%step; ; n += step {
+				y.reset(t, c.Force)
+				before := y.state(t)
+				c.KillAt = n
+				if c.start(t).end() {
+					y.checkComplete(t, "not killed")
+					break
+				}
+				kills++
+				seen[checkKilled(t, y, fmt.Sprintf("%+v", c), before, c)]++
 			}
-			kills++
-			seen[checkKilled(t, y, fmt.Sprintf("%+v", c), before, c)]++
 		}
 	}
 	t.Logf("%d kills: %v", kills, seen)
@@ -186,13 +200,18 @@ func TestKilledAtEveryOperation(t *testing.T) {
 
 // TestKilledAtRandom kills a writing process at random moments.
 func TestKilledAtRandom(t *testing.T) {
-	y := newYard(t)
-	kills := 40
+	for _, layout := range layouts {
+		killedAtRandom(t, newYard(t, layout))
+	}
+}
+
+func killedAtRandom(t *testing.T, y *yard) {
+	kills := 20
 	if slow() {
 		kills = 500
 	}
 	const pause = 2 * time.Millisecond
-	x := childJob{Parent: y.parent, ID: "plan", Pause: pause}.start(t)
+	x := childJob{Parent: y.parent, Layout: y.layout, ID: "plan", Pause: pause}.start(t)
 	began := time.Now()
 	if !x.end() {
 		t.Fatal("it fails undisturbed")
@@ -202,7 +221,7 @@ func TestKilledAtRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	seen := map[string]int{}
 	for i := range kills {
-		c := childJob{Parent: y.parent, ID: "plan", Pause: pause, Force: i%2 == 0, Resume: i%4 < 2}
+		c := childJob{Parent: y.parent, Layout: y.layout, ID: "plan", Pause: pause, Force: i%2 == 0, Resume: i%4 < 2}
 		y.reset(t, c.Force)
 		before := y.state(t)
 		x := c.start(t)
@@ -217,13 +236,18 @@ func TestKilledAtRandom(t *testing.T) {
 // TestTwoProcesses has one process at work, and tries to write the same output from
 // another, with and without a plan of the same identity.
 func TestTwoProcesses(t *testing.T) {
-	y := newYard(t)
+	for _, layout := range layouts {
+		twoProcesses(t, newYard(t, layout))
+	}
+}
+
+func twoProcesses(t *testing.T, y *yard) {
 	for _, old := range []bool{false, true} {
 		y.reset(t, old)
-		first := childJob{Parent: y.parent, ID: "plan", Resume: true, Force: old, Hold: true}.start(t)
+		first := childJob{Layout: y.layout, Parent: y.parent, ID: "plan", Resume: true, Force: old, Hold: true}.start(t)
 		first.expect(t, "holding")
 		before := everything(t, y.parent)
-		for _, opts := range []WriteOptions{{Force: true}, {Force: true, ID: "plan"}, {Force: true, ID: "plan", Resume: true}, {Force: true, ID: "other", Resume: true}} {
+		for _, opts := range []Options{{Force: true}, {Force: true, ID: "plan"}, {Force: true, ID: "plan", Resume: true}, {Force: true, ID: "other", Resume: true}} {
 			err := y.job(opts).run(t.Context())
 			checkError(t, err, formats.ErrOutput, "writing "+formats.Quote(filepath.Join(y.parent, "out")), "another graft is writing it")
 			if errors.As(err, new(*ResumableError)) {
@@ -244,12 +268,12 @@ func TestTwoProcesses(t *testing.T) {
 // TestManyProcesses lets several processes loose on one output at once: one or more
 // succeed, one after another, and whoever fails says that it is in use or exists.
 func TestManyProcesses(t *testing.T) {
-	y := newYard(t)
+	y := newYard(t, Beside)
 	for round := range 5 {
 		y.reset(t, round%2 == 0)
 		var all []*child
 		for range 4 {
-			all = append(all, childJob{Parent: y.parent, ID: "plan", Resume: round%2 == 0, Force: round%2 == 0, Pause: time.Millisecond}.start(t))
+			all = append(all, childJob{Parent: y.parent, Layout: y.layout, ID: "plan", Resume: round%2 == 0, Force: round%2 == 0, Pause: time.Millisecond}.start(t))
 		}
 		done := 0
 		for _, x := range all {

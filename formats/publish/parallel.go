@@ -1,4 +1,4 @@
-package safetensors
+package publish
 
 import (
 	"context"
@@ -7,12 +7,14 @@ import (
 	"github.com/seed-b982eded/graft/formats"
 )
 
-// block is a piece of work: a range of a tensor to make, or a range of a file to copy.
+// block is a piece of work: a literal to write, a range of a tensor to make, or a range of
+// a file to copy.
 type block struct {
-	tensor formats.Tensor // of a copy only where it takes bytes of no other
-	off, n int64          // in the tensor, or for a copy in src
-	dst    int64          // in the file
-	src    formats.SourceFile
+	literal []byte
+	tensor  formats.Tensor // of a copy only where it takes bytes of no other
+	off, n  int64          // in the tensor, or for a copy in src
+	dst     int64          // in the file
+	src     formats.SourceFile
 }
 
 type numbered struct {
