@@ -226,7 +226,7 @@ func baseFlag() cli.Flag {
 	return &cli.StringFlag{Name: "base", Required: true, Usage: "the pretrained model: a directory, a cache folder or a safetensors `PATH`"}
 }
 func adaptersFlag(required bool) cli.Flag {
-	return &cli.StringSliceFlag{Name: "adapter", Required: required, Usage: "a PEFT adapter's directory `A[=W]`, its delta times W; may be repeated"}
+	return &cli.StringSliceFlag{Name: "adapter", Required: required, Usage: "an adapter `A[=W]`, its delta times W: a PEFT directory or an .onnx_adapter file; may be repeated"}
 }
 
 // outPath returns the path of --out. A slash at its end, as shells complete it, is not

@@ -17,16 +17,19 @@ import (
 func convertCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "convert",
-		Usage:     "write a model with another dtype, or cut into other files",
-		UsageText: "graft convert IN --to safetensors --out P [--dtype bf16|f16|f32|f64] [--max-shard-size S]",
+		Usage:     "write a model with another dtype or cut into other files, or an adapter in another format",
+		UsageText: "graft convert IN --to safetensors|peft|onnx_adapter --out P [--dtype D] [--max-shard-size S] [--names N]",
 		Description: "Elements are rounded to nearest even, once. The config's dtype follows. Tensors that do not\n" +
-			"change are copied byte for byte, and so are the files beside the weights.",
+			"change are copied byte for byte, and so are the files beside the weights.\n\n" +
+			"An adapter becomes a PEFT directory or an ONNX Runtime adapter file. Such a file has no scale: it is\n" +
+			"multiplied into B and rounded once. Its names must be those of the model's inputs.",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "to", Required: true, Usage: "format of the output: safetensors"},
+			&cli.StringFlag{Name: "to", Required: true, Usage: "format of the output: safetensors, or of an adapter peft or onnx_adapter"},
+			&cli.StringFlag{Name: "names", Usage: "names in an .onnx_adapter file: those of olive, the default, peft or genai"},
 			&cli.StringFlag{Name: "dtype", Usage: "dtype of the output's float tensors: bf16, f16, f32 or f64"},
 			&cli.StringSliceFlag{Name: "keep-dtype", Usage: "leave tensors as they are whose path ends with `PATTERN`, a regular expression; may be repeated"},
 			&cli.StringFlag{Name: "overflow", Value: string(patch.OverflowError), Usage: "what to do with numbers too large for the dtype: error, or saturate to the largest"},
-		}, slices.Concat(publishFlags(), outputFlags("the model"))...),
+		}, slices.Concat(publishFlags(), outputFlags("the model or adapter"))...),
 		Action: convertAction,
 	}
 }
@@ -53,8 +56,18 @@ func convertAction(c *cli.Context) error {
 	if c.NArg() != 1 {
 		return formats.Usagef("convert takes one path (got %d)", c.NArg())
 	}
-	if to := c.String("to"); to != "safetensors" {
+	if open.IsAdapter(c.Args().First()) {
+		return convertAdapterAction(c)
+	}
+	switch to := c.String("to"); to {
+	case "safetensors":
+	case "peft", "onnx_adapter":
+		return formats.Usagef("format %q is one of adapters, and %s is none", to, formats.Quote(c.Args().First()))
+	default:
 		return formats.Usagef("format %s is not supported (want \"safetensors\")", formats.Quote(to))
+	}
+	if c.IsSet("names") {
+		return formats.Usagef("--names says how an .onnx_adapter file is written")
 	}
 	if !c.IsSet("dtype") && (c.IsSet("keep-dtype") || c.IsSet("overflow")) {
 		return formats.Usagef("--keep-dtype and --overflow say how --dtype is meant, which is missing")

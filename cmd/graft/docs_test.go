@@ -70,7 +70,8 @@ var examples = map[string]string{
 		"graft merge --base TinyLlama-1.1B --adapter style=0.7 --adapter facts=0.5 --out merged --dry-run",
 	"verify": "graft verify --base TinyLlama-1.1B --adapter my-adapter --merged merged",
 	"convert": "graft convert TinyLlama-1.1B --to safetensors --dtype f16 --out half\n" +
-		"graft convert merged --to safetensors --max-shard-size 2GB --out sharded",
+		"graft convert merged --to safetensors --max-shard-size 2GB --out sharded\n" +
+		"graft convert my-adapter --to onnx_adapter --names genai --out my.onnx_adapter",
 	"completion": "graft completion bash",
 	"version":    "graft version --json",
 }
@@ -94,8 +95,8 @@ graft COMMAND [flags and paths in any order]
   dash does too. What follows ` + "`--`" + ` is a path whatever it looks like. A flag that is unknown, given twice
   (unless it may be repeated) or without a value is an error, and so is a path that belongs to no flag.
 - A model is a Hugging Face directory (one safetensors file, or shards with their index), the folder of a
-  model in the Hugging Face cache, or a bare safetensors file. An adapter is a PEFT LoRA directory. What a
-  path holds is decided by its content, never by its name.
+  model in the Hugging Face cache, or a bare safetensors file. An adapter is a PEFT LoRA directory or an
+  .onnx_adapter file of ONNX Runtime. What a path holds is decided by its content, never by its name.
 - ` + "`--adapter A=W`" + ` multiplies the adapter's change by W: the text after the last "=" is a weight where it is a
   finite number, and else part of the path. Weights may be negative; 0 changes nothing.
 - Data goes to stdout, talk to stderr. With ` + "`--json`" + ` stdout is one JSON value with a ` + "`\"schema\"`" + ` such as

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/formats/ortadapter"
 	"github.com/seed-b982eded/graft/formats/peft"
 )
 
@@ -42,6 +43,10 @@ func weightFiles(c *formats.Checkpoint) ([]inputFile, error) {
 
 // adapterFiles identifies the files of an adapter.
 func adapterFiles(a *adapter.Adapter) ([]inputFile, error) {
+	if a.Dialect == ortadapter.Dialect { // tables lie between its data
+		f, err := identify(a.Path, false)
+		return []inputFile{f}, err
+	}
 	config, err := identify(filepath.Join(a.Path, peft.ConfigName), false)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -12,6 +13,8 @@ import (
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
 	"github.com/seed-b982eded/graft/formats/open"
+	"github.com/seed-b982eded/graft/formats/ortadapter"
+	"github.com/seed-b982eded/graft/formats/peft"
 	"github.com/seed-b982eded/graft/patch"
 )
 
@@ -165,6 +168,10 @@ func inspectAdapter(co *console, path string, list bool) (*inspectResult, error)
 		return nil, err
 	}
 	r := &inspectResult{Schema: "graft.inspect/1", Path: path, Kind: "adapter", DTypes: map[string]int{}, Base: a.Base}
+	file := peft.WeightsName
+	if a.Dialect == ortadapter.Dialect {
+		file = filepath.Base(path)
+	}
 	for _, e := range a.Entries {
 		info := moduleInfo{Module: e.Module, Kind: e.Update.Kind(), Shape: e.Update.Shape()}
 		if u, ok := e.Update.(*adapter.LowRank); ok {
@@ -172,7 +179,7 @@ func inspectAdapter(co *console, path string, list bool) (*inspectResult, error)
 		}
 		r.Modules = append(r.Modules, info)
 		for _, t := range e.Update.Tensors() {
-			r.count(t, "adapter_model.safetensors", list)
+			r.count(t, file, list)
 		}
 	}
 	return r, nil

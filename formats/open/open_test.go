@@ -45,6 +45,26 @@ func TestByContent(t *testing.T) {
 	}
 }
 
+// TestAdapterFile opens an ONNX Runtime adapter under a name that says nothing.
+func TestAdapterFile(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join(data, "onnx_adapter", "linear-f32-olive.onnx_adapter"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := filepath.Join(t.TempDir(), "weights.safetensors")
+	if err := os.WriteFile(odd, raw, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	a, err := Adapter(odd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if len(a.Entries) != 6 || a.Path != odd || a.Dialect != "onnx_adapter" || !IsAdapter(odd) || IsAdapter(filepath.Join(data, "tiny-llama", "model.safetensors")) {
+		t.Errorf("got %+v", a)
+	}
+}
+
 func TestRefused(t *testing.T) {
 	dir := t.TempDir()
 	empty := filepath.Join(dir, "empty")
@@ -64,7 +84,8 @@ func TestRefused(t *testing.T) {
 		{model, filepath.Join(data, "peft", "linear-f32", "adapter"), "it holds an adapter and no model"},
 		{model, "", "no such file"},
 		{lora, filepath.Join(dir, "none"), "no such file"},
-		{lora, empty, "an adapter is a directory with adapter_config.json"},
+		{lora, empty, "an adapter is a directory with adapter_config.json and adapter_model.safetensors, or an .onnx_adapter file"},
+		{lora, filepath.Join(data, "tiny-llama", "model.safetensors"), "an adapter is a directory with adapter_config.json"},
 		{lora, dir, "no such file"},
 		{lora, filepath.Join(data, "tiny-llama"), "adapter_config.json"},
 	} {

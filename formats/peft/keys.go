@@ -73,3 +73,15 @@ func parseKey(key string) (module, param string, p part) {
 	last := len(segments) - 1
 	return strings.Join(segments[:last], "."), segments[last], partOther
 }
+
+// foreignStyle names who writes keys of such a form, if it is not PEFT.
+func foreignStyle(key string) string {
+	switch {
+	case strings.HasPrefix(key, "lora_unet_") || strings.HasPrefix(key, "lora_te"),
+		strings.Contains(key, ".lora_down.") || strings.Contains(key, ".lora_up."), strings.HasSuffix(key, ".alpha"):
+		return "kohya's scripts"
+	case strings.Contains(key, "_lora.down.") || strings.Contains(key, "_lora.up."):
+		return "older versions of diffusers"
+	}
+	return ""
+}

@@ -59,12 +59,16 @@ func readConfigFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	tooLarge := formats.Rejectf(path, "", "too large (want at most %d bytes)", formats.MaxConfigBytes)
+	if info, err := f.Stat(); err == nil && info.Size() > formats.MaxConfigBytes { // before memory is taken for it
+		return nil, tooLarge
+	}
 	text, err := io.ReadAll(io.LimitReader(f, formats.MaxConfigBytes+1))
 	if err != nil {
 		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: err}
 	}
 	if len(text) > formats.MaxConfigBytes {
-		return nil, formats.Rejectf(path, "", "too large (want at most %d bytes)", formats.MaxConfigBytes)
+		return nil, tooLarge
 	}
 	return text, nil
 }
@@ -223,6 +227,9 @@ func replacement(cfg *Config, file string, t formats.Tensor, module, param strin
 	})
 	last := module[strings.LastIndexByte(module, '.')+1:]
 	along := param == "weight" && slices.Contains(savedAlong, last)
+	if style := foreignStyle(t.Name); style != "" && !saved {
+		return adapter.Entry{}, formats.Unfitf(file, t.Name, "a key as %s write it (want PEFT's lora_A and lora_B)", style)
+	}
 	if !saved && !along {
 		return adapter.Entry{}, formats.Unfitf(file, t.Name, "unexpected tensor: it is no LoRA factor, and modules_to_save does not list its module")
 	}

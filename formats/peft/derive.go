@@ -1,0 +1,59 @@
+package peft
+
+import (
+	"cmp"
+	"maps"
+	"regexp"
+	"slices"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+)
+
+// ConfigFor returns the config of an adapter that comes from a dialect without one, or
+// with another: each module is targeted by its whole path, the rank and alpha that most
+// modules have are r and lora_alpha, and the others get patterns. Alpha is the scale times
+// the rank; [Write] refuses where that does not give the scale again.
+func ConfigFor(a *adapter.Adapter) (*Config, error) {
+	c := &Config{BaseModel: a.Base, InitWeights: "true"}
+	type setting struct {
+		r     int64
+		alpha float64
+	}
+	count := map[setting]int{}
+	of := make([]setting, len(a.Entries))
+	for i, e := range a.Entries {
+		if x, ok := e.Update.(*adapter.Replace); ok {
+			return nil, formats.Unfitf(a.Path, "", "module %s: no config can be made for a parameter saved whole (%s)", formats.Quote(e.Module), formats.Quote(x.Param))
+		}
+		u, ok := adapter.LowRankOf(e.Update)
+		if !ok {
+			return nil, formats.Unfitf(a.Path, "", "module %s: PEFT has no form for an update of kind %s", formats.Quote(e.Module), e.Update.Kind())
+		}
+		if _, scaled := e.Update.(*adapter.Magnitude); scaled {
+			c.UseDoRA = true
+		}
+		of[i] = setting{u.Rank(), u.Scale * float64(u.Rank())}
+		count[of[i]]++
+		c.Selection.TargetModules = append(c.Selection.TargetModules, e.Module)
+		c.FanInFanOut = c.FanInFanOut || u.FanInFanOut
+	}
+	if len(of) == 0 {
+		return nil, formats.Unfitf(a.Path, "", "it has no modules")
+	}
+	most := slices.MaxFunc(slices.SortedFunc(maps.Keys(count), func(x, y setting) int {
+		return cmp.Or(cmp.Compare(x.r, y.r), cmp.Compare(x.alpha, y.alpha))
+	}), func(x, y setting) int { return cmp.Compare(count[x], count[y]) })
+	c.R, c.Alpha = most.r, most.alpha
+	for i, s := range of {
+		// From the beginning of the path on, so that the key is of no other module.
+		key := "^" + regexp.QuoteMeta(a.Entries[i].Module)
+		if s.r != c.R {
+			c.RankPattern = append(c.RankPattern, adapter.Pattern{Key: key, Value: float64(s.r)})
+		}
+		if s.alpha != c.Alpha {
+			c.AlphaPattern = append(c.AlphaPattern, adapter.Pattern{Key: key, Value: s.alpha})
+		}
+	}
+	return c, nil
+}
