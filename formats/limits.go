@@ -34,4 +34,13 @@ const (
 	MaxAdapterRank = 1 << 20
 	// MaxLineBytes bounds one line of training data.
 	MaxLineBytes = 64 << 20
+	// MaxProtobufBytes bounds an ONNX file without its external data: protobuf's own
+	// limit on a message, so no valid file exceeds it.
+	MaxProtobufBytes = 1<<31 - 1
+	// MaxProtobufDepth bounds the nesting of messages, as protobuf's C++ and Python
+	// readers do. A graph in a graph takes three.
+	MaxProtobufDepth = 100
+	// MaxSkeletonBytes bounds the memory for a graph without its weights. Exports of
+	// large models take about 50 MB, with their stack traces.
+	MaxSkeletonBytes = 512 << 20
 )

@@ -94,6 +94,9 @@ func NewPlan(model Model, source Source, opt Options) (Plan, error) {
 		return Plan{}, err
 	}
 	p.Warmup = schedule.Warmup()
+	if p.Warmup > p.Steps { // the full rate would never come
+		return Plan{}, formats.Usagef("warm-up steps (got %d, want at most the run's %d)", p.Warmup, p.Steps)
+	}
 	if opt.Resume != nil {
 		p.FirstStep = opt.Resume.State.GlobalStep
 		if p.FirstStep > p.Steps {

@@ -411,6 +411,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"no log steps":        func(o *Options) { o.LogSteps = 0 },
 		"negative eval steps": func(o *Options) { o.EvalSteps = -1 },
 		"negative save steps": func(o *Options) { o.SaveSteps = -1 },
+		"too long a warm-up":  func(o *Options) { o.MaxSteps, o.WarmupSteps = 3, 4 },
 		"unknown schedule":    func(o *Options) { o.Schedule = "triangle" },
 		"bad beta":            func(o *Options) { o.AdamW.Beta1 = 2 },
 		"resumed too late":    func(o *Options) { o.Resume = &Snapshot{State: TrainerState{GlobalStep: 151}} },

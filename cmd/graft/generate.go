@@ -52,7 +52,7 @@ func generateAction(c *cli.Context) error {
 	co := newConsole(c)
 	prompt := c.String("prompt")
 	if prompt == "-" {
-		text, err := io.ReadAll(io.LimitReader(c.App.Reader, formats.MaxLineBytes))
+		text, err := readAll(c.Context, io.LimitReader(c.App.Reader, formats.MaxLineBytes))
 		if err != nil {
 			return &formats.Error{Class: formats.ErrInput, File: "stdin", Err: err}
 		}
@@ -93,6 +93,26 @@ func generateAction(c *cli.Context) error {
 	}
 	res.Text = text.String()
 	return co.emit(res, func(w io.Writer) { fmt.Fprintln(w) })
+}
+
+// readAll is io.ReadAll that does not wait once ctx is done, as for a terminal at which
+// nobody types. Then the reader goes on being read, until the process ends.
+func readAll(ctx context.Context, r io.Reader) ([]byte, error) {
+	type result struct {
+		text []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		text, err := io.ReadAll(r)
+		done <- result{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case r := <-done:
+		return r.text, r.err
+	}
 }
 
 // continueText streams the continuation of a prompt to show.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -22,6 +23,11 @@ type operands struct {
 
 // openOperands opens what --base and --adapter name.
 func openOperands(c *cli.Context) (*operands, error) {
+	for _, arg := range c.StringSlice("adapter") {
+		if err := checkWeight(arg); err != nil {
+			return nil, err
+		}
+	}
 	base, err := open.Checkpoint(c.String("base"))
 	if err != nil {
 		return nil, err
@@ -75,6 +81,23 @@ func splitWeight(arg string) (path string, weight float64) {
 		}
 	}
 	return arg, 1
+}
+
+// checkWeight refuses an argument whose text after the last "=" is no weight, where that is
+// no part of a path: the path up to there leads to something, and the whole does not.
+func checkWeight(arg string) error {
+	path, _ := splitWeight(arg)
+	i := strings.LastIndexByte(path, '=')
+	if i <= 0 || path != arg {
+		return nil
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	if _, err := os.Lstat(path[:i]); err != nil {
+		return nil
+	}
+	return formats.Usagef("flag --adapter: weight %s is not a finite number", formats.Quote(path[i+1:]))
 }
 
 // load builds the base as a model that runs, with the adapters on it.

@@ -154,11 +154,16 @@ func tensors(t *testing.T, shapes map[string][2]int) (header string, size int) {
 	return string(text), size
 }
 
-// largeMerge makes a base that takes seconds to merge, and its adapter. The base is a
-// hole in the disk, so it costs nothing.
+// largeMerge makes a base that takes seconds to merge, and its adapter.
 func largeMerge(t *testing.T, dir string) {
 	t.Helper()
-	const layers, width, rank = 2, 8192, 64
+	hollowModel(t, dir, 2, 8192, 64)
+}
+
+// hollowModel makes a base of so many square layers that is a hole in the disk, and an
+// adapter for all of them.
+func hollowModel(t *testing.T, dir string, layers, width, rank int) {
+	t.Helper()
 	weights, factors := map[string][2]int{}, map[string][2]int{}
 	for i := range layers {
 		module := fmt.Sprintf("model.layers.%d.self_attn.q_proj", i)
@@ -178,7 +183,7 @@ func largeMerge(t *testing.T, dir string) {
 	}
 	writeFile(t, filepath.Join(dir, "adapter/adapter_model.safetensors"), text)
 	writeFile(t, filepath.Join(dir, "adapter/adapter_config.json"),
-		[]byte(`{"peft_type": "LORA", "r": 64, "lora_alpha": 32, "target_modules": ["q_proj"]}`))
+		fmt.Appendf(nil, `{"peft_type": "LORA", "r": %d, "lora_alpha": 32, "target_modules": ["q_proj"]}`, rank))
 }
 
 // startLargeMerge returns a merge that has written a part of its output.

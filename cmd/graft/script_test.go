@@ -131,6 +131,10 @@ func snapshot(ts *testscript.TestScript) map[string]string {
 	return files
 }
 
+// largeFile is the size above which a file's content is not read: that it was written to
+// shows in its time.
+const largeFile = 128 << 20
+
 // describeTree maps names to kind, permissions and content's hash.
 func describeTree(root string) (map[string]string, error) {
 	files := map[string]string{}
@@ -144,6 +148,8 @@ func describeTree(root string) (map[string]string, error) {
 		}
 		what := info.Mode().String()
 		switch {
+		case info.Size() > largeFile:
+			what += fmt.Sprintf(" %d bytes at %d", info.Size(), info.ModTime().UnixNano())
 		case info.Mode().IsRegular():
 			text, err := os.ReadFile(path)
 			if err != nil {

@@ -17,9 +17,9 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
-	"github.com/seed-b982eded/graft/formats/hf"
 	"github.com/seed-b982eded/graft/formats/open"
 	"github.com/seed-b982eded/graft/formats/peft"
+	"github.com/seed-b982eded/graft/formats/publish"
 	"github.com/seed-b982eded/graft/internal/atomicfile"
 	"github.com/seed-b982eded/graft/train"
 	"github.com/seed-b982eded/graft/train/data"
@@ -108,7 +108,7 @@ func trainAction(c *cli.Context) error {
 	}
 	inputs = readable(inputs)
 	for _, in := range inputs {
-		if err := hf.CheckApart(in, out); err != nil {
+		if err := publish.CheckApart(in, out); err != nil {
 			return err
 		}
 	}
@@ -199,10 +199,16 @@ func showTrainPlan(co *console, m models.Model, source train.Source, opts train.
 // startAdapter returns what training starts from: the adapter that was named, or a
 // fresh one.
 func startAdapter(c *cli.Context, base *formats.Checkpoint) (*adapter.Adapter, error) {
-	if c.IsSet("adapter") {
-		return open.Adapter(c.String("adapter"))
+	if !c.IsSet("adapter") {
+		return freshAdapter(c, base)
 	}
-	return freshAdapter(c, base)
+	a, err := open.Adapter(c.String("adapter"))
+	if err == nil && a.Config == nil { // the result is written with the config of what it came from
+		a.Close()
+		return nil, formats.Usagef("training goes on from a PEFT adapter, and %s is none", formats.Quote(a.Path)).
+			WithHint("graft convert %s --to peft --out DIR", formats.Quote(a.Path))
+	}
+	return a, err
 }
 
 // trainingData reads what is learned from and what is held out; held is nil if nothing.
@@ -288,6 +294,7 @@ func (j *trainJob) run(ctx context.Context) (*trainResult, error) {
 	if err := publishDir(j.out, j.force, write); err != nil {
 		return nil, err
 	}
+	j.co.noteLeft(j.out)
 	return j.result(result, points, trained, time.Since(began)), nil
 }
 

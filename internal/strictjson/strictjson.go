@@ -81,7 +81,8 @@ func (p *Parser) unexpected(want string) error {
 	if p.pos >= len(p.data) {
 		return p.errorf("unexpected end (want %s)", want)
 	}
-	return p.errorf("unexpected %q (want %s)", p.data[p.pos], want)
+	r, _ := utf8.DecodeRune(p.data[p.pos:])
+	return p.errorf("unexpected %q (want %s)", r, want)
 }
 
 // Object reads an object, calling member once for each name with the parser before
@@ -341,9 +342,10 @@ func (p *Parser) End() error {
 	return nil
 }
 
+// quote is for names and numbers of any length.
 func quote(s string) string {
 	if len(s) > 200 {
-		s = s[:200] + "…"
+		return strconv.QuoteToASCII(s[:200]) + "…"
 	}
 	return strconv.QuoteToASCII(s)
 }
