@@ -30,6 +30,13 @@ type Site struct {
 	Weight formats.Tensor
 	InOut  bool // the weight is stored as (in, out): embeddings and GPT-2's Conv1D
 	Head   bool // the module projects to the vocabulary
+
+	// Bias is the module's bias; zero where there is none, and where a checkpoint's names
+	// tell it.
+	Bias formats.Tensor
+	// First and Outs say which outputs of the weight are the module's, where one weight
+	// serves several modules side by side; all of them when Outs is 0.
+	First, Outs int64
 }
 
 // InOutSize returns the layer's input and output width; for a convolution in counts
@@ -49,9 +56,10 @@ type Model struct {
 	Sites      []Site // modules with a weight, in the order of the checkpoint
 
 	naming naming
-	byName map[string]int
-	conv1D bool // the family tells which layers store (in, out)
+	byName map[string][]int
+	conv1D bool // who made the sites knows which layers store (in, out)
 	tied   bool // input embedding and output head are one weight
+	graph  bool // the sites are those of a graph's operators
 }
 
 // NewModel finds the modules of a checkpoint: every tensor "PATH.weight" is the weight
@@ -63,7 +71,7 @@ func NewModel(c *formats.Checkpoint) (*Model, error) {
 		return nil, err
 	}
 	family := hf.FamilyOf(cfg.ModelType)
-	m := &Model{Checkpoint: c, Config: cfg, naming: newNaming(c, cfg, family), byName: map[string]int{}, conv1D: len(family.Conv1D) > 0}
+	m := &Model{Checkpoint: c, Config: cfg, naming: newNaming(c, cfg, family), byName: map[string][]int{}, conv1D: len(family.Conv1D) > 0}
 	stored := false // an output head
 	for t := range c.Tensors() {
 		path, ok := strings.CutSuffix(t.Name, ".weight")
@@ -83,9 +91,9 @@ func NewModel(c *formats.Checkpoint) (*Model, error) {
 		s.Head = hf.IsOutputHead(s.Module)
 		stored = stored || s.Head
 		if old, ok := m.byName[s.Module]; ok {
-			return nil, formats.Rejectf(c.Path(), t.Name, "it is the weight of module %s, and so is %s", formats.Quote(s.Module), formats.Quote(m.Sites[old].Weight.Name))
+			return nil, formats.Rejectf(c.Path(), t.Name, "it is the weight of module %s, and so is %s", formats.Quote(s.Module), formats.Quote(m.Sites[old[0]].Weight.Name))
 		}
-		m.byName[s.Module] = len(m.Sites)
+		m.byName[s.Module] = []int{len(m.Sites)}
 		m.Sites = append(m.Sites, s)
 	}
 	// A model that scores tokens and stores no weight for it uses that of its input,
@@ -94,18 +102,32 @@ func NewModel(c *formats.Checkpoint) (*Model, error) {
 	return m, nil
 }
 
-// Site returns the module with the given path.
-func (m *Model) Site(module string) (Site, bool) {
-	i, ok := m.byName[module]
-	if !ok {
-		return Site{}, false
+// NewGraphModel is a model whose modules somebody else has found, such as from the operators
+// of a graph: they tell orientation and kind, and names tell nothing. A module may have
+// several sites, which all get its update: a weight that is there twice.
+func NewGraphModel(c *formats.Checkpoint, sites []Site) *Model {
+	m := &Model{Checkpoint: c, Sites: sites, byName: map[string][]int{}, conv1D: true, graph: true}
+	for i, s := range sites {
+		m.byName[s.Module] = append(m.byName[s.Module], i)
 	}
-	return m.Sites[i], true
+	return m
 }
 
-// Param returns the tensor of a module's parameter, such as "weight" or "bias".
-func (m *Model) Param(module, param string) (formats.Tensor, bool) {
-	return m.Checkpoint.Tensor(m.naming.stored(module) + "." + param)
+// Site returns the module with the given path; its first site, if it has several.
+func (m *Model) Site(module string) (Site, bool) {
+	if at := m.byName[module]; len(at) > 0 {
+		return m.Sites[at[0]], true
+	}
+	return Site{}, false
+}
+
+// sitesOf returns all sites of a module.
+func (m *Model) sitesOf(module string) []Site {
+	var out []Site
+	for _, i := range m.byName[module] {
+		out = append(out, m.Sites[i])
+	}
+	return out
 }
 
 // naming translates between paths in a checkpoint and paths in the model that

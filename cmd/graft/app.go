@@ -60,7 +60,7 @@ func newApp() *cli.App {
 		CustomAppHelpTemplate:     appHelp,
 		Commands: []*cli.Command{
 			quickstartCommand(), inspectCommand(), initCommand(), trainCommand(), evalCommand(), generateCommand(),
-			mergeCommand(), verifyCommand(), convertCommand(), completionCommand(), versionCommand(),
+			mergeCommand(), injectCommand(), verifyCommand(), convertCommand(), completionCommand(), versionCommand(),
 		},
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   usageError,
@@ -223,7 +223,7 @@ func jsonFlag() cli.Flag {
 }
 
 func baseFlag() cli.Flag {
-	return &cli.StringFlag{Name: "base", Required: true, Usage: "the pretrained model: a directory, a cache folder or a safetensors `PATH`"}
+	return &cli.StringFlag{Name: "base", Required: true, Usage: "the pretrained model: a directory, a cache folder, a safetensors file or, to merge, inject and verify, an ONNX file: a `PATH`"}
 }
 func adaptersFlag(required bool) cli.Flag {
 	return &cli.StringSliceFlag{Name: "adapter", Required: required, Usage: "an adapter `A[=W]`, its delta times W: a PEFT directory or an .onnx_adapter file; may be repeated"}

@@ -85,13 +85,17 @@ func convertAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	pub, err := newPublication(c, co, "converting", ckpt, []string{base.Path()})
+	if ckpt, err = resharded(c, ckpt); err != nil {
+		return err
+	}
+	set, err := hf.Files(ckpt, outPath(c))
 	if err != nil {
 		return err
 	}
+	pub := newPublication(c, co, "converting", set, []string{base.Path()})
 	res := &convertResult{
 		Schema: "graft.convert/1", Version: readVersion().Version, In: base.Path(), Out: pub.out, DType: c.String("dtype"),
-		Tensors: base.Len(), Converted: counts.Tensors, Files: len(pub.ckpt.Shards()), Bytes: pub.ckpt.Size(),
+		Tensors: base.Len(), Converted: counts.Tensors, Files: len(ckpt.Shards()), Bytes: ckpt.Size(),
 	}
 	if res.LeftOut, err = hf.LeftOut(base); err != nil {
 		return err

@@ -20,7 +20,7 @@ import (
 type inputFile struct {
 	Path   string `json:"path"`
 	Size   int64  `json:"size"`
-	Header string `json:"header_sha256"` // of a safetensors header, or of all of another file
+	Header string `json:"header_sha256,omitempty"` // of what is no tensor data, or of all of a file without such
 	mtime  int64
 }
 
@@ -35,6 +35,44 @@ func weightFiles(c *formats.Checkpoint) ([]inputFile, error) {
 		f, err := identify(path, true)
 		if err != nil {
 			return nil, err
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// files identifies all weight files that the operands are read from.
+func (o *operands) files() ([]inputFile, error) {
+	out, err := o.baseFiles()
+	for _, w := range o.adapters {
+		var files []inputFile
+		if err == nil {
+			files, err = adapterFiles(w.Adapter)
+		}
+		out = append(out, files...)
+	}
+	return out, err
+}
+
+// baseFiles identifies the files of the base. Of an ONNX model what counts as the header is
+// all that is no tensor data; files of external data have none.
+func (o *operands) baseFiles() ([]inputFile, error) {
+	if o.graph == nil {
+		return weightFiles(o.base)
+	}
+	var out []inputFile
+	for i, path := range append([]string{o.graph.Path}, o.graph.ExternalPaths()...) {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: osCause(err)}
+		}
+		f := inputFile{Path: path, Size: info.Size(), mtime: mtime(info)}
+		if i == 0 {
+			sum, err := o.graph.SkeletonSHA256()
+			if err != nil {
+				return nil, err
+			}
+			f.Header = hex.EncodeToString(sum[:])
 		}
 		out = append(out, f)
 	}

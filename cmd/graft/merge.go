@@ -21,7 +21,7 @@ func mergeCommand() *cli.Command {
 			"adapter changes are copied byte for byte. Several adapters add up before the one\n" +
 			"rounding to the base's dtype. Memory does not grow with the model.",
 		Flags: append([]cli.Flag{
-			baseFlag(), adaptersFlag(true),
+			baseFlag(), adaptersFlag(true), weightsFlag(), externalFlag(),
 			roundingFlag(),
 			&cli.BoolFlag{Name: "allow-lost", Usage: "accept targets whose whole change is lost to rounding"},
 		}, slices.Concat(publishFlags(), outputFlags("the merged model"))...),
@@ -79,22 +79,23 @@ func mergeAction(c *cli.Context) error {
 		return err
 	}
 	defer in.Close()
-	plan, err := patch.NewPlanRounding(in.base, patch.Rounding(c.String("rounding")), in.adapters...)
+	plan, err := in.plan(c.String("rounding"))
 	if err != nil {
 		return err
 	}
 	if err := co.checkReport(outPath(c), in.paths()...); err != nil {
 		return err
 	}
-	pub, err := newPublication(c, co, "merging", plan.Merge(), in.paths())
+	set, err := plan.files(c, outPath(c))
 	if err != nil {
 		return err
 	}
+	pub := newPublication(c, co, "merging", set, in.paths())
 	res, err := newMergeResult(in, plan, pub)
 	if err != nil {
 		return err
 	}
-	if pub.opts.ID, err = jobID(res.Inputs, "merge", res.Adapters, res.Rounding, c.String("max-shard-size")); err != nil {
+	if pub.opts.ID, err = jobID(res.Inputs, "merge", res.Adapters, res.Rounding, c.String("max-shard-size"), c.String("external")); err != nil {
 		return err
 	}
 	if err := pub.check(); err != nil {
@@ -124,10 +125,15 @@ func mergeAction(c *cli.Context) error {
 	return co.emit(res, res.summary)
 }
 
-func newMergeResult(in *operands, plan *patch.Plan, pub *publication) (*mergeResult, error) {
+func newMergeResult(in *operands, plan *mergePlan, pub *publication) (*mergeResult, error) {
 	res := &mergeResult{
 		Schema: "graft.merge/1", Version: readVersion().Version, Base: in.base.Path(), Out: pub.out,
-		Files: len(pub.ckpt.Shards()), Bytes: in.base.Size(), Tensors: in.base.Len(),
+		Bytes: in.base.Size(), Tensors: in.base.Len(),
+	}
+	for _, f := range pub.set.Files {
+		if f.Weights {
+			res.Files++
+		}
 	}
 	res.Rounding = string(plan.Rounding())
 	for _, w := range in.adapters {
@@ -143,17 +149,8 @@ func newMergeResult(in *operands, plan *patch.Plan, pub *publication) (*mergeRes
 	if res.LeftOut, err = hf.LeftOut(in.base); err != nil {
 		return nil, err
 	}
-	if res.Inputs, err = weightFiles(in.base); err != nil {
-		return nil, err
-	}
-	for _, w := range in.adapters {
-		files, err := adapterFiles(w.Adapter)
-		if err != nil {
-			return nil, err
-		}
-		res.Inputs = append(res.Inputs, files...)
-	}
-	return res, nil
+	res.Inputs, err = in.files()
+	return res, err
 }
 
 // account takes in what became of the targets.

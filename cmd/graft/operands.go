@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
+	wire "github.com/seed-b982eded/graft/formats/onnx"
 	"github.com/seed-b982eded/graft/formats/open"
 	"github.com/seed-b982eded/graft/patch"
 	"github.com/seed-b982eded/graft/train/models"
@@ -18,6 +19,8 @@ import (
 // operands are a base and the adapters on it, open.
 type operands struct {
 	base     *formats.Checkpoint
+	graph    *wire.Model         // where the base is an ONNX model, else nil
+	weights  *formats.Checkpoint // of --weights, or nil
 	adapters []patch.Weighted
 }
 
@@ -28,11 +31,15 @@ func openOperands(c *cli.Context) (*operands, error) {
 			return nil, err
 		}
 	}
-	base, err := open.Checkpoint(c.String("base"))
+	base, graph, err := open.Model(c.String("base"))
 	if err != nil {
 		return nil, err
 	}
-	o := &operands{base: base}
+	o := &operands{base: base, graph: graph}
+	if err := o.openWeights(c); err != nil {
+		o.Close()
+		return nil, err
+	}
 	for _, arg := range c.StringSlice("adapter") {
 		path, weight := splitWeight(arg)
 		a, err := open.Adapter(path)
@@ -47,6 +54,9 @@ func openOperands(c *cli.Context) (*operands, error) {
 
 func (o *operands) Close() {
 	o.base.Close()
+	if o.weights != nil {
+		o.weights.Close()
+	}
 	for _, w := range o.adapters {
 		w.Adapter.Close()
 	}
@@ -55,6 +65,12 @@ func (o *operands) Close() {
 // paths are the inputs, which no output may touch.
 func (o *operands) paths() []string {
 	list := []string{placeOf(o.base)}
+	if o.graph != nil {
+		list = append(list, o.graph.ExternalPaths()...)
+	}
+	if o.weights != nil {
+		list = append(list, placeOf(o.weights))
+	}
 	for _, w := range o.adapters {
 		list = append(list, w.Adapter.Path)
 	}

@@ -29,9 +29,10 @@ func publishFlags() []cli.Flag {
 // publication is a model on its way to the disk.
 type publication struct {
 	co   *console
-	ckpt *formats.Checkpoint
+	set  publish.Set
+	size int64 // of the weights
 	out  string
-	opts hf.WriteOptions
+	opts publish.Options
 	what string // it is doing, for the progress bar
 
 	files []writtenFile
@@ -45,18 +46,14 @@ type writtenFile struct {
 }
 
 // newPublication reads the flags. Files are summed up where a report is wanted.
-func newPublication(c *cli.Context, co *console, what string, ckpt *formats.Checkpoint, inputs []string) (*publication, error) {
-	p := &publication{co: co, ckpt: ckpt, out: outPath(c), what: what}
-	if c.IsSet("max-shard-size") {
-		limit, err := parseSize(c.String("max-shard-size"))
-		if err != nil {
-			return nil, err
-		}
-		if p.ckpt, err = hf.Reshard(ckpt, limit); err != nil {
-			return nil, err
+func newPublication(c *cli.Context, co *console, what string, set publish.Set, inputs []string) *publication {
+	p := &publication{co: co, set: set, out: outPath(c), what: what}
+	for _, f := range set.Files {
+		if f.Weights {
+			p.size += f.Size
 		}
 	}
-	p.opts = hf.WriteOptions{
+	p.opts = publish.Options{
 		Force: c.Bool("force"), NoSync: c.Bool("no-fsync"), Inputs: inputs, Resume: c.Bool("resume"), SHA256: c.Bool("sha256"),
 	}
 	if p.opts.SHA256 || co.json || co.report != "" {
@@ -65,26 +62,39 @@ func newPublication(c *cli.Context, co *console, what string, ckpt *formats.Chec
 			return nil
 		}
 	}
-	return p, nil
+	return p
+}
+
+// resharded cuts a checkpoint into files as --max-shard-size says.
+func resharded(c *cli.Context, ckpt *formats.Checkpoint) (*formats.Checkpoint, error) {
+	if !c.IsSet("max-shard-size") {
+		return ckpt, nil
+	}
+	limit, err := parseSize(c.String("max-shard-size"))
+	if err != nil {
+		return nil, err
+	}
+	return hf.Reshard(ckpt, limit)
 }
 
 // check reports what would keep the publication from starting.
-func (p *publication) check() error { return hf.CheckOutput(p.ckpt, p.out, p.opts) }
+func (p *publication) check() error { return publish.Check(p.set, p.out, p.opts) }
 
 // run writes everything.
 func (p *publication) run(ctx context.Context) error {
 	began := time.Now()
-	b := p.co.newBar(p.what, float64(p.ckpt.Size()))
+	b := p.co.newBar(p.what, float64(p.size))
 	p.opts.Progress = func(n int64) {
 		b.add(float64(n), func(rate float64) string { return sizeText(int64(rate)) + "/s" })
 	}
-	err := hf.Write(ctx, p.ckpt, p.out, p.opts)
+	err := publish.Write(ctx, p.set, p.out, p.opts)
 	b.end()
 	if err != nil {
 		return err
 	}
 	p.co.noteLeft(p.out)
-	p.co.note("%s %s in %.1f s", map[string]string{"merging": "merged", "converting": "converted"}[p.what], sizeText(p.ckpt.Size()), time.Since(began).Seconds())
+	done := map[string]string{"merging": "merged", "converting": "converted", "injecting": "wrote"}[p.what]
+	p.co.note("%s %s in %.1f s", done, sizeText(p.size), time.Since(began).Seconds())
 	return nil
 }
 

@@ -19,7 +19,7 @@ func verifyCommand() *cli.Command {
 		Description: "Computes every target again and compares every byte of every tensor. Exits with 3 and the\n" +
 			"first differences where they are not the same.",
 		Flags: append([]cli.Flag{
-			baseFlag(), adaptersFlag(true),
+			baseFlag(), adaptersFlag(true), weightsFlag(),
 			&cli.StringFlag{Name: "merged", Required: true, Usage: "the merged model: a `PATH`"},
 			roundingFlag(),
 		}, commonFlags()...),
@@ -52,7 +52,7 @@ func verifyAction(c *cli.Context) error {
 		return err
 	}
 	defer in.Close()
-	merged, err := open.Checkpoint(c.String("merged"))
+	merged, _, err := open.Model(c.String("merged"))
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func verifyAction(c *cli.Context) error {
 	if err := co.checkReport("", append(in.paths(), merged.Path())...); err != nil {
 		return err
 	}
-	plan, err := patch.NewPlanRounding(in.base, patch.Rounding(c.String("rounding")), in.adapters...)
+	plan, err := in.plan(c.String("rounding"))
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ type WriteOptions = publish.Options
 // Write publishes a checkpoint at out, under the layout and file names it came in: a
 // model directory with index and side files, or one file. See [publish.Write].
 func Write(ctx context.Context, c *formats.Checkpoint, out string, opts WriteOptions) error {
-	set, err := setOf(c, out)
+	set, err := Files(c, out)
 	if err != nil {
 		return err
 	}
@@ -28,17 +28,17 @@ func Write(ctx context.Context, c *formats.Checkpoint, out string, opts WriteOpt
 // that is or holds an input or lies in one, or that does not fit on the disk. It
 // creates nothing.
 func CheckOutput(c *formats.Checkpoint, out string, opts WriteOptions) error {
-	set, err := setOf(c, out)
+	set, err := Files(c, out)
 	if err != nil {
 		return err
 	}
 	return publish.Check(set, out, opts)
 }
 
-// setOf returns the files that a checkpoint becomes; out names them in messages. The side
+// Files returns the files that a checkpoint becomes; out names them in messages. The side
 // files come first: they are read late, so what is wrong with them shows before the long
 // work. The index comes last: a directory with one is whole.
-func setOf(c *formats.Checkpoint, out string) (publish.Set, error) {
+func Files(c *formats.Checkpoint, out string) (publish.Set, error) {
 	set := publish.Set{Path: c.Path(), Layout: publish.Directory}
 	if c.Layout() == formats.SingleFile {
 		set.Layout = publish.OneFile

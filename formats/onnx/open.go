@@ -181,3 +181,19 @@ func (e *externals) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Is reports whether a file that begins with head may be a model: its first field is one
+// that a ModelProto has, of the right wire type. Protobuf has no magic number.
+func Is(head []byte) bool {
+	if len(head) < 2 {
+		return false
+	}
+	const varint, bytes = 0, 2
+	switch number, wireType := head[0]>>3, head[0]&7; number {
+	case 1, 5: // ir_version, model_version
+		return wireType == varint && (number != 1 || head[1] > 0 && head[1] < 0x80)
+	case 2, 3, 4, 6, 7, 8, 14:
+		return wireType == bytes
+	}
+	return false
+}

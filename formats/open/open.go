@@ -2,8 +2,9 @@
 // ending of a name, and hands over to the format's own package. It is the only
 // package that knows all readers.
 //
-// Use [Checkpoint] for models and [Adapter] for adapters. Both read headers and
-// configs only; tensors stay on disk until they are read.
+// Use [Checkpoint] for models, [Model] where an ONNX model is welcome too, and [Adapter]
+// for adapters. All read headers and configs only; tensors stay on disk until they are
+// read.
 package open
 
 import (
@@ -12,10 +13,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
 	"github.com/seed-b982eded/graft/formats/hf"
+	"github.com/seed-b982eded/graft/formats/onnx"
 	"github.com/seed-b982eded/graft/formats/ortadapter"
 	"github.com/seed-b982eded/graft/formats/peft"
 	"github.com/seed-b982eded/graft/formats/safetensors"
@@ -31,7 +34,39 @@ func Checkpoint(path string) (*formats.Checkpoint, error) {
 	if info.IsDir() {
 		return hf.Open(path)
 	}
+	if IsONNX(path) {
+		return nil, formats.Rejectf(path, "", "it is an ONNX model, which this command does not take").WithHint("merge, verify, inject and inspect do")
+	}
 	return safetensors.Open(path)
+}
+
+// Model opens a model as [Checkpoint] does, or an ONNX model: then graph is not nil, and
+// the checkpoint is the graph's.
+func Model(path string) (c *formats.Checkpoint, graph *onnx.Model, err error) {
+	if !IsONNX(path) {
+		c, err = Checkpoint(path)
+		return c, nil, err
+	}
+	if graph, err = onnx.Open(path); err != nil {
+		return nil, nil, err
+	}
+	return graph.Checkpoint(), graph, nil
+}
+
+// IsONNX reports whether path is a file that begins as an ONNX model does, or one that is
+// called so and does not begin as anything else.
+func IsONNX(path string) bool {
+	f, err := safetensors.OpenRegular(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, 9)
+	n, _ := io.ReadFull(f, head)
+	if n == len(head) && head[8] == '{' {
+		return false // a safetensors header
+	}
+	return onnx.Is(head[:n]) || strings.HasSuffix(path, ".onnx")
 }
 
 // Adapter opens an adapter: a PEFT directory, or an ONNX Runtime adapter file. Errors are

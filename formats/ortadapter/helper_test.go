@@ -11,9 +11,9 @@ import (
 	"testing"
 
 	"github.com/seed-b982eded/graft/formats"
-	"github.com/seed-b982eded/graft/formats/publish"
 	"github.com/seed-b982eded/graft/formats/adapter"
 	"github.com/seed-b982eded/graft/formats/peft"
+	"github.com/seed-b982eded/graft/formats/publish"
 	"github.com/seed-b982eded/graft/formats/safetensors"
 )
 

@@ -1,0 +1,197 @@
+package onnx
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+	wire "github.com/seed-b982eded/graft/formats/onnx"
+	"github.com/seed-b982eded/graft/formats/ortadapter"
+	"github.com/seed-b982eded/graft/patch"
+)
+
+// Mode says how [Binding.Inject] adds adapters to a graph.
+type Mode string
+
+const (
+	// InGraph computes each weight in the graph, W + A·B. A runtime folds that when it
+	// loads the model, so it costs nothing per run, and models that differ in adapters
+	// alone can share one file of weights.
+	InGraph Mode = "in-graph"
+	// Baked adds Y + (X·A)·B beside each layer: two small products per run, and weights
+	// that stay as they are, quantised ones too.
+	Baked Mode = "baked"
+	// Inputs is Baked with factors that are inputs of the model, of any rank, with a
+	// default of rank 0: without an adapter the model computes what it did. ONNX Runtime
+	// gives them values from an .onnx_adapter file.
+	Inputs Mode = "inputs"
+)
+
+// InjectOptions of [Binding.Inject].
+type InjectOptions struct {
+	Mode  Mode
+	Names ortadapter.Names // of the inputs; ortadapter.Olive when empty
+}
+
+// Injected is a graph with adapters in it.
+type Injected struct {
+	Edit *wire.Edit
+	// Adapters are, with Inputs, those given, with the modules that the graph has: to be
+	// written as .onnx_adapter files with the same Names.
+	Adapters []*adapter.Adapter
+	Sites    []InjectedSite
+}
+
+// InjectedSite is a layer that adapters were added to.
+type InjectedSite struct {
+	Module    string // of several in one layer, the layer's
+	Node      string
+	Rank      int64 // of all adapters together; with Inputs of the largest
+	Quantized string
+}
+
+// minOpset is the first with broadcasting as it is now.
+const minOpset = 7
+
+// Inject adds adapters to the graph, each scaled by its weight. It fails with
+// [formats.ErrUnfit] where an update is no plain LoRA, or a layer cannot take it in this
+// mode.
+func (b *Binding) Inject(adapters []patch.Weighted, opts InjectOptions) (*Injected, error) {
+	if opts.Names == "" {
+		opts.Names = ortadapter.Olive
+	}
+	if v := b.opset(); v < minOpset {
+		return nil, formats.Unfitf(b.Model.Path, "", "operator set %d is too old to add to (want %d or newer)", v, minOpset)
+	}
+	updates, err := b.collect(adapters)
+	if err != nil {
+		return nil, err
+	}
+	in := newInjector(b, opts)
+	out := &Injected{Edit: in.e}
+	for range adapters {
+		out.Adapters = append(out.Adapters, &adapter.Adapter{})
+	}
+	var problems formats.Problems
+	for _, u := range updates {
+		problems.Add(in.layer(u, out))
+	}
+	problems.Add(in.finishFunctions())
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	if opts.Mode == Inputs {
+		if b.Model.IRVersion < 4 { // before, initializers could not be given other values
+			in.e.SetIRVersion(4)
+		}
+	} else {
+		out.Adapters = nil
+	}
+	for i, a := range out.Adapters {
+		a.Path, a.Dialect, a.Base = adapters[i].Adapter.Path, ortadapter.Dialect, adapters[i].Adapter.Base
+	}
+	return out, nil
+}
+
+func (b *Binding) opset() int64 {
+	for _, o := range b.Model.Opsets {
+		if domainOf(o.Domain) == "" {
+			return o.Version
+		}
+	}
+	return 1
+}
+
+// layerUpdates are the updates that one layer gets, by adapter.
+type layerUpdates struct {
+	*Layer
+	path string // the module, or the layer's own path where it holds several
+	of   [][]piece
+}
+
+// piece is one update of some outputs of a layer.
+type piece struct {
+	u           *adapter.LowRank
+	weight      float64
+	first, outs int64
+}
+
+// collect sorts the adapters' updates by layer.
+func (b *Binding) collect(adapters []patch.Weighted) ([]*layerUpdates, error) {
+	var problems formats.Problems
+	var out []*layerUpdates
+	at := map[*Layer]*layerUpdates{}
+	for i, w := range adapters {
+		for _, e := range w.Adapter.Entries {
+			u, ok := e.Update.(*adapter.LowRank)
+			if !ok {
+				problems.Add(formats.Unfitf(w.Adapter.Path, firstKey(e), "module %s: an update of kind %s cannot be added to a graph", formats.Quote(e.Module), e.Update.Kind()).
+					WithHint("graft merge takes it"))
+				continue
+			}
+			if err := u.Check(); err != nil {
+				problems.Add(formats.Unfitf(w.Adapter.Path, firstKey(e), "%v", err))
+				continue
+			}
+			found := b.of[e.Module]
+			if len(found) == 0 {
+				problems.Add(b.missing(w.Adapter, e))
+			}
+			for _, x := range found {
+				if err := fits(x, u); err != nil {
+					problems.Add(formats.Unfitf(w.Adapter.Path, firstKey(e), "%v", err))
+					continue
+				}
+				lu := at[x.Layer]
+				if lu == nil {
+					lu = &layerUpdates{Layer: x.Layer, path: e.Module, of: make([][]piece, len(adapters))}
+					at[x.Layer] = lu
+					out = append(out, lu)
+				}
+				if x.outs > 0 {
+					lu.path = x.Path
+					if lu.path == "" {
+						lu.path = e.Module[:strings.LastIndexByte(e.Module, '.')+1] + "fused"
+					}
+				}
+				lu.of[i] = append(lu.of[i], piece{u, w.Weight, x.first, x.outs})
+			}
+		}
+	}
+	return out, problems.Err()
+}
+
+func (b *Binding) missing(a *adapter.Adapter, e adapter.Entry) error {
+	err := formats.Unfitf(a.Path, firstKey(e), "the base %s has no module %s", formats.Quote(b.Model.Path), formats.Quote(e.Module))
+	var names []string
+	for _, l := range b.Layers {
+		if l.Path != "" {
+			names = append(names, l.Path)
+		}
+	}
+	if near := formats.Nearest(e.Module, names, 3); len(near) > 0 {
+		for i, n := range near {
+			near[i] = formats.Quote(n)
+		}
+		return err.WithHint("nearest: %s", strings.Join(near, ", "))
+	}
+	return err.WithHint("no layer of this graph has a name that tells its module: --weights DIR finds them by the numbers of the checkpoint that it was exported from")
+}
+
+// fits checks the shapes of an update against a layer.
+func fits(x *bound, u *adapter.LowRank) error {
+	outs := x.Out
+	if x.outs > 0 {
+		outs = x.outs
+	}
+	in := int64(1)
+	for _, d := range u.A.Shape[1:] {
+		in *= d
+	}
+	conv := x.Kind == patch.Conv
+	if in != x.In || u.B.Shape[0] != outs || conv != (len(u.A.Shape) > 2) || u.Embedding != (x.Kind == patch.Embedding) {
+		return fmt.Errorf("shapes do not fit %s: A is %v and B %v (want in %d, out %d)", x.describe(), u.A.Shape, u.B.Shape, x.In, outs)
+	}
+	return nil
+}

@@ -1,0 +1,294 @@
+package onnx
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/seed-b982eded/graft/formats"
+	wire "github.com/seed-b982eded/graft/formats/onnx"
+	"github.com/seed-b982eded/graft/patch"
+)
+
+// copied is a weight that gets a tensor of its own, because others use the one it has.
+type copied struct {
+	leaf   *wire.Tensor
+	layers []*Layer // that take the copy
+	graph  *wire.Graph
+	name   string
+	tensor formats.Tensor // its data, of the base, under its new key
+}
+
+// Sites is what a plan needs to know of a graph: the base with the copies of shared weights
+// that the adapters' modules need, and where each module's weight is.
+type Sites struct {
+	Model *patch.Model
+
+	binding *Binding
+	copies  map[string]*copied      // by key
+	tensors map[string]*wire.Tensor // the others, by key
+}
+
+// Sites makes the modules of the binding into ones that a plan can change. It fails with
+// [formats.ErrUnfit] where a weight is quantised, or cannot change alone.
+func (b *Binding) Sites() (*Sites, error) {
+	s := &Sites{binding: b, copies: map[string]*copied{}, tensors: map[string]*wire.Tensor{}}
+	var problems formats.Problems
+	weight := map[*Layer]formats.Tensor{}
+	byLeaf := map[*wire.Tensor][]*Layer{}
+	var leaves []*wire.Tensor
+	for _, module := range b.order {
+		for _, x := range b.of[module] {
+			if x.Quantized != "" || !x.Weight.Data.DType.IsFloat() {
+				problems.Add(formats.Unfitf(b.Model.Path, x.Weight.Name, "cannot merge into the weight of module %s: it is quantised (%s)", formats.Quote(module), quantisedAs(x.Layer)).
+					WithHint("graft inject adds the adapter to the graph beside it"))
+				continue
+			}
+			if !slices.Contains(byLeaf[x.Weight], x.Layer) {
+				if byLeaf[x.Weight] == nil {
+					leaves = append(leaves, x.Weight)
+				}
+				byLeaf[x.Weight] = append(byLeaf[x.Weight], x.Layer)
+			}
+		}
+	}
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	used := b.names()
+	for _, leaf := range leaves {
+		problems.Add(s.share(leaf, byLeaf[leaf], used, weight))
+	}
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	base, err := s.base()
+	if err != nil {
+		return nil, err
+	}
+	s.Model = patch.NewGraphModel(base, s.sites(weight))
+	return s, nil
+}
+
+func quantisedAs(l *Layer) string {
+	if l.Quantized != "" {
+		return l.Quantized
+	}
+	return l.Weight.DataType.String()
+}
+
+// share decides which layers keep a weight and which get copies of it.
+func (s *Sites) share(leaf *wire.Tensor, layers []*Layer, used map[string]bool, weight map[*Layer]formats.Tensor) error {
+	b := s.binding
+	groups := map[string][]*Layer{}
+	var order []string
+	for _, l := range layers {
+		key := strings.Join(b.modulesOf(l), "\x00")
+		if groups[key] == nil {
+			order = append(order, key)
+		}
+		groups[key] = append(groups[key], l)
+	}
+	others := b.others(leaf, layers)
+	for i, key := range order {
+		if i == 0 && others == 0 {
+			s.tensors[leaf.Key] = leaf
+			for _, l := range groups[key] {
+				weight[l] = leaf.Data
+			}
+			continue
+		}
+		c := &copied{leaf: leaf, layers: groups[key], graph: layers[0].chain.graph}
+		if err := b.canCopy(c); err != nil {
+			return err
+		}
+		module, _, _ := strings.Cut(key, "\x00")
+		c.name = fresh(used, module+".weight")
+		c.tensor = leaf.Data
+		c.tensor.Name = c.name
+		if c.graph.Scope != "" {
+			c.tensor.Name = c.graph.Scope + "/" + c.name
+		}
+		s.copies[c.tensor.Name] = c
+		for _, l := range c.layers {
+			weight[l] = c.tensor
+		}
+	}
+	return nil
+}
+
+// modulesOf returns the modules that a layer is.
+func (b *Binding) modulesOf(l *Layer) []string {
+	var out []string
+	for _, module := range b.order {
+		if slices.ContainsFunc(b.of[module], func(x *bound) bool { return x.Layer == l }) {
+			out = append(out, module)
+		}
+	}
+	return out
+}
+
+// others counts the uses of a weight by anything but some layers.
+func (b *Binding) others(leaf *wire.Tensor, layers []*Layer) int {
+	n := 0
+	b.leafEnds(leaf, layers[0].chain, func(e end) {
+		if !slices.ContainsFunc(layers, func(l *Layer) bool { return l.isAt(e) }) {
+			n++
+		}
+	})
+	// Inside of a function a weight serves every call, and the walk saw one.
+	for _, l := range b.Layers {
+		if l.Weight == leaf && !slices.Contains(layers, l) {
+			n++
+		}
+	}
+	return n
+}
+
+// leafEnds calls f for all uses of a weight.
+func (b *Binding) leafEnds(leaf *wire.Tensor, c chain, f func(end)) {
+	b.index.ends(place{c.graph, c.leafName(), c.frame}, f)
+}
+
+// leafName is what the value is called that the weight is.
+func (c *chain) leafName() string { return c.names[len(c.names)-1] }
+
+// isAt reports whether an end is the layer's weight operand.
+func (l *Layer) isAt(e end) bool {
+	if l.Node != e.node || l.arg != e.arg {
+		return false
+	}
+	a, b := l.frame, e.frame
+	for a != nil && b != nil && a.call == b.call {
+		a, b = a.up, b.up
+	}
+	return a == nil && b == nil
+}
+
+// canCopy reports what stands in the way of giving some layers a copy of their weight.
+func (b *Binding) canCopy(c *copied) error {
+	for _, l := range c.layers {
+		if l.chain.frame != nil {
+			return formats.Unfitf(b.Model.Path, c.leaf.Name, "it lies in a function that is called more than once, and %s cannot change alone", l.describe())
+		}
+		last := -1
+		for i, s := range l.chain.steps {
+			if s.node == nil {
+				last = i
+			}
+		}
+		if last < 0 {
+			continue
+		}
+		// The copy is given to the call: all that the function does with it changes.
+		call := l.chain.steps[last].call
+		fn := b.index.called(call.node)
+		shared := false
+		b.index.ends(place{fn.Body, fn.Inputs[call.arg], &frame{call.node, nil}}, func(e end) {
+			shared = shared || !slices.ContainsFunc(c.layers, func(l *Layer) bool { return l.isAt(e) })
+		})
+		if shared {
+			return formats.Unfitf(b.Model.Path, c.leaf.Name, "function %s uses it for more than %s, which cannot change alone", formats.Quote(fn.Name), l.describe())
+		}
+	}
+	return nil
+}
+
+// names returns every name that a value of the model has.
+func (b *Binding) names() map[string]bool {
+	used := map[string]bool{}
+	for _, gi := range b.index.graphs {
+		for name := range gi.produced {
+			used[name] = true
+		}
+		for name := range gi.initializers {
+			used[name] = true
+		}
+		for name := range gi.inputs {
+			used[name] = true
+		}
+		for name := range gi.uses {
+			used[name] = true
+		}
+	}
+	return used
+}
+
+// fresh returns a name that is not used yet, and uses it.
+func fresh(used map[string]bool, name string) string {
+	for i, try := 1, name; ; i++ {
+		if !used[try] {
+			used[try] = true
+			return try
+		}
+		try = fmt.Sprintf("%s_%d", name, i)
+	}
+}
+
+// base is the model's checkpoint with the copies in the model file.
+func (s *Sites) base() (*formats.Checkpoint, error) {
+	c := s.binding.Model.Checkpoint()
+	if len(s.copies) == 0 {
+		return c, nil
+	}
+	shards := slices.Clone(c.Shards())
+	first := &shards[0]
+	first.Tensors = slices.Clone(first.Tensors)
+	for _, key := range s.copyKeys() {
+		first.Tensors = append(first.Tensors, s.copies[key].tensor)
+	}
+	return formats.NewCheckpoint(c.Path(), c.Layout(), shards, c.SideFiles())
+}
+
+func (s *Sites) copyKeys() []string {
+	var keys []string
+	for key := range s.copies {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// sites lists the modules of the binding, and after them the layers that no adapter names,
+// under the paths that the evidence gives them.
+func (s *Sites) sites(weight map[*Layer]formats.Tensor) []patch.Site {
+	b := s.binding
+	var out []patch.Site
+	taken, done := map[string]bool{}, map[*Layer]bool{}
+	for _, module := range b.order {
+		seen := map[string]bool{}
+		for _, x := range b.of[module] {
+			w := weight[x.Layer]
+			done[x.Layer], taken[module] = true, true
+			if seen[w.Name] { // a module that is used twice
+				continue
+			}
+			seen[w.Name] = true
+			site := patch.Site{Module: module, Kind: x.Kind, Weight: w, InOut: x.InOut, First: x.first, Outs: x.outs}
+			if x.biasT != nil && b.ownsBias(x.Layer) {
+				site.Bias = x.biasT.Data
+				s.tensors[x.biasT.Key] = x.biasT
+			}
+			out = append(out, site)
+		}
+	}
+	for _, l := range b.Layers {
+		if l.Path == "" || done[l] || taken[l.Path] || !l.Weight.HasData {
+			continue
+		}
+		taken[l.Path] = true
+		out = append(out, patch.Site{Module: l.Path, Kind: l.Kind, Weight: l.Weight.Data, InOut: l.InOut})
+	}
+	return out
+}
+
+// ownsBias reports whether nothing but the layer uses its bias.
+func (b *Binding) ownsBias(l *Layer) bool {
+	c, ok := b.index.trace(place{l.after.Graph, l.bias, l.frame})
+	if !ok || c.leaf != l.biasT || c.frame != nil {
+		return false
+	}
+	n := 0
+	b.index.ends(place{c.graph, c.leafName(), nil}, func(end) { n++ })
+	return n == 1
+}
