@@ -103,8 +103,8 @@ func TestMergeLikePEFT(t *testing.T) {
 			want := mustOpen(t, filepath.Join(dir, "merged.safetensors"))
 			if c.Name == "dora-two" {
 				// To see the unmerged weight PEFT takes off what it has merged and adds it again, in
-				// BF16: a rounding or two that are nobody's wish.
-				compareMerged(t, base, got, want, plan, mergeTolerance{share: 1, ulps: 2, onTheWay: true})
+				// BF16: up to four roundings of half a unit, and a norm from what they left.
+				compareMerged(t, base, got, want, plan, mergeTolerance{share: 1, ulps: 4, onTheWay: true})
 				if _, err := patch.NewPlan(base, weighted...); !errors.Is(err, formats.ErrUnfit) {
 					t.Errorf("summing with a magnitude: got %v, want a refusal", err)
 				}
