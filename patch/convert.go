@@ -3,6 +3,7 @@ package patch
 import (
 	"context"
 	"io"
+	"sync"
 	"sync/atomic"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -128,14 +129,29 @@ func (c *converter) Prepare(ctx context.Context) error {
 	return nil
 }
 
+// sourcePiece is what is held of the source: it stays in a processor's second-level cache
+// until it is converted.
+type sourcePiece [128 << 10]byte
+
+var sourcePieces = sync.Pool{New: func() any { return new(sourcePiece) }}
+
 func (c *converter) ReadAt(p []byte, off int64) (int, error) {
 	return readElements(p, off, c.to, c.total, func(dst []byte, first int64) error {
-		size := c.src.DType.Bits() / 8
-		raw := make([]byte, int64(len(dst))/(c.to.Bits()/8)*size)
-		if err := readBlock(c.src, raw, first*size); err != nil {
-			return err
+		from, to := c.src.DType.Bits()/8, c.to.Bits()/8
+		piece := sourcePieces.Get().(*sourcePiece)
+		defer sourcePieces.Put(piece)
+		for len(dst) > 0 {
+			n := min(int64(len(dst))/to, int64(len(piece))/from)
+			raw := piece[:n*from]
+			if err := readBlock(c.src, raw, first*from); err != nil {
+				return err
+			}
+			if err := c.convert(dst[:n*to], raw, first); err != nil {
+				return err
+			}
+			dst, first = dst[n*to:], first+n
 		}
-		return c.convert(dst, raw, first)
+		return nil
 	})
 }
 

@@ -1,7 +1,7 @@
 package patch
 
 import (
-	"container/list"
+	"errors"
 	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -18,118 +18,140 @@ type part struct {
 	scale     float64
 	inOut     bool
 	magnitude *formats.Tensor // DoRA's vector over the layer's outputs; nil if none
-
-	magnitudeOnce sync.Once
-	magnitudeRow  *part
 }
-
-// magnitudePart dresses the magnitude as a right factor of one row, so that it is
-// cached like one.
-func (p *part) magnitudePart() *part {
-	p.magnitudeOnce.Do(func() {
-		row := *p.magnitude
-		row.Shape = []int64{1, row.Elements()}
-		p.magnitudeRow = &part{path: p.path, a: row}
-	})
-	return p.magnitudeRow
-}
-
-// readMagnitude reads the magnitude whole.
-func readMagnitude[T kernel.Number](p *part) ([]T, error) { return readRight[T](p.magnitudePart()) }
 
 func (p *part) rank() int64 { return p.a.Shape[0] }
 
-// decode reads elements of a tensor from element off on.
-func decode[T kernel.Number](dst []T, t formats.Tensor, off int64, buf []byte) ([]byte, error) {
-	size := t.DType.Bits() / 8
-	need := int64(len(dst)) * size
-	if int64(len(buf)) < need {
-		buf = make([]byte, need)
+// rightCols is how many columns the right factor has: as many as the weight.
+func (p *part) rightCols() int64 {
+	if p.inOut {
+		return p.b.Shape[0]
 	}
-	if err := formats.ReadFullAt(t.Data, buf[:need], off*size); err != nil {
-		return buf, err
+	_, cols := p.a.Matrix()
+	return cols
+}
+
+// scratch is what reading needs for a call and keeps for the next one.
+type scratch[T kernel.Number] struct {
+	raw   []byte
+	piece []T
+	left  [][]T // of each update
+}
+
+var scratch32, scratch64 = sync.Pool{New: func() any { return new(scratch[float32]) }}, sync.Pool{New: func() any { return new(scratch[float64]) }}
+
+func scratchPool[T kernel.Number]() *sync.Pool {
+	if size[T]() == 8 {
+		return &scratch64
 	}
+	return &scratch32
+}
+
+// size is how many bytes a number takes.
+func size[T kernel.Number]() int64 {
+	var x T
+	if _, ok := any(x).(float64); ok {
+		return 8
+	}
+	return 4
+}
+
+// grown returns a slice of length n, of the old one's memory where it is large enough.
+func grown[T any](s []T, n int64) []T {
+	if int64(cap(s)) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}
+
+// readElementsAtOnce bounds the encoded elements that are held beside the decoded ones.
+const readElementsAtOnce = 64 << 10
+
+// read decodes consecutive elements of one of the part's tensors. Elements that are NaN
+// or infinite are an error.
+func read[T kernel.Number](p *part, t formats.Tensor, dst []T, first int64, s *scratch[T]) error {
+	bytes := t.DType.Bits() / 8
+	for len(dst) > 0 {
+		n := min(readElementsAtOnce, len(dst))
+		s.raw = grown(s.raw, int64(n)*bytes)
+		if err := formats.ReadFullAt(t.Data, s.raw, first*bytes); err != nil {
+			return p.readError(t, err)
+		}
+		decode(dst[:n], s.raw, t.DType)
+		if _, bad := notFinite(dst[:n]); bad > 0 {
+			return notFiniteIn(p, t, s)
+		}
+		dst, first = dst[n:], first+int64(n)
+	}
+	return nil
+}
+
+func decode[T kernel.Number](dst []T, src []byte, dtype formats.DType) {
 	switch dst := any(dst).(type) {
 	case []float32:
-		formats.DecodeFloat32(dst, buf, t.DType)
+		formats.DecodeFloat32(dst, src, dtype)
 	case []float64:
-		formats.DecodeFloat64(dst, buf, t.DType)
+		formats.DecodeFloat64(dst, src, dtype)
 	}
-	return buf, nil
 }
 
-// readElementsAtOnce bounds the encoded bytes that are held beside the decoded ones.
-const readElementsAtOnce = 256 << 10
-
-// readRight reads the right factor whole: r rows of as many elements as the weight's
-// rows have.
-func readRight[T kernel.Number](p *part) ([]T, error) {
-	src := p.a
-	if p.inOut {
-		src = p.b
-	}
-	v := make([]T, src.Elements())
-	var buf []byte
-	for at := 0; at < len(v); at += readElementsAtOnce {
-		var err error
-		if buf, err = decode(v[at:min(at+readElementsAtOnce, len(v))], src, int64(at), buf); err != nil {
-			return nil, p.readError(src, err)
-		}
-	}
-	if i, n := notFinite(v); n > 0 {
-		return nil, p.notFinite(src, i, n)
-	}
-	if p.inOut {
-		rows, cols := src.Matrix()
-		v = transpose(v, int(rows), int(cols))
-	}
-	return v, nil
-}
-
-// readLeft reads the coefficients of some rows of the weight, row after row.
-func readLeft[T kernel.Number](p *part, row, rows int64) ([]T, error) {
-	r := p.rank()
-	v := make([]T, rows*r)
-	src := p.b
+// readRight reads n columns of the right factor from one on, as (r, n).
+func readRight[T kernel.Number](p *part, first, n int64, s *scratch[T]) ([]T, error) {
+	r, cols := p.rank(), p.rightCols()
+	v := make([]T, r*n)
 	if !p.inOut {
-		if _, err := decode(v, src, row*r, nil); err != nil {
-			return nil, p.readError(src, err)
+		if n == cols {
+			return v, read(p, p.a, v, 0, s)
 		}
-	} else {
-		src = p.a
-		_, cols := src.Matrix()
-		column := make([]T, rows)
-		var buf []byte
 		for k := range r {
-			var err error
-			if buf, err = decode(column, src, k*cols+row, buf); err != nil {
-				return nil, p.readError(src, err)
-			}
-			for i, x := range column {
-				v[int64(i)*r+k] = x
+			if err := read(p, p.a, v[k*n:(k+1)*n], k*cols+first, s); err != nil {
+				return nil, err
 			}
 		}
+		return v, nil
 	}
-	if _, n := notFinite(v); n > 0 {
-		// Name the place in the file: look through the factor as it is stored.
-		all := make([]T, src.Elements())
-		if _, err := decode(all, src, 0, nil); err != nil {
-			return nil, p.readError(src, err)
+	// Transposed piece by piece, so that the factor is held once.
+	some := max(1, readElementsAtOnce/max(1, r))
+	for at := int64(0); at < n; at += some {
+		s.piece = grown(s.piece, min(some, n-at)*r)
+		if err := read(p, p.b, s.piece, (first+at)*r, s); err != nil {
+			return nil, err
 		}
-		i, n := notFinite(all)
-		return nil, p.notFinite(src, i, n)
+		for i := range int64(len(s.piece)) / max(1, r) {
+			for k, x := range s.piece[i*r : (i+1)*r] {
+				v[int64(k)*n+at+i] = x
+			}
+		}
 	}
 	return v, nil
 }
 
-func transpose[T kernel.Number](v []T, rows, cols int) []T {
-	out := make([]T, len(v))
-	for i := range rows {
-		for j := range cols {
-			out[j*rows+i] = v[i*cols+j]
+// readLeft reads the coefficients of rows of the weight from one on into v, row after
+// row.
+func readLeft[T kernel.Number](p *part, v []T, row int64, s *scratch[T]) error {
+	r := p.rank()
+	if !p.inOut {
+		return read(p, p.b, v, row*r, s)
+	}
+	_, cols := p.a.Matrix()
+	s.piece = grown(s.piece, int64(len(v))/max(1, r))
+	for k := range r {
+		if err := read(p, p.a, s.piece, k*cols+row, s); err != nil {
+			return err
+		}
+		for i, x := range s.piece {
+			v[int64(i)*r+k] = x
 		}
 	}
-	return out
+	return nil
+}
+
+// readMagnitude reads the magnitude whole.
+func readMagnitude[T kernel.Number](p *part, s *scratch[T]) ([]T, error) {
+	row := *p.magnitude
+	row.Shape = []int64{1, row.Elements()}
+	v := make([]T, row.Elements())
+	return v, read(p, row, v, 0, s)
 }
 
 // notFinite returns the index of the first infinity or NaN, and how many there are.
@@ -145,71 +167,33 @@ func notFinite[T kernel.Number](v []T) (first, count int) {
 	return first, count
 }
 
-func (p *part) readError(t formats.Tensor, err error) error {
-	return &formats.Error{Class: formats.ErrInput, File: p.path, Tensor: t.Name, Err: err}
-}
-
-func (p *part) notFinite(t formats.Tensor, first, count int) error {
+// notFiniteIn looks through a tensor, one of whose elements is NaN or infinite, and says
+// how many are and where.
+func notFiniteIn[T kernel.Number](p *part, t formats.Tensor, s *scratch[T]) error {
+	bytes, total := t.DType.Bits()/8, t.Elements()
+	first, count := int64(0), 0
+	piece := make([]T, min(readElementsAtOnce, total))
+	for at := int64(0); at < total; at += int64(len(piece)) {
+		piece = piece[:min(int64(len(piece)), total-at)]
+		s.raw = grown(s.raw, int64(len(piece))*bytes)
+		if err := formats.ReadFullAt(t.Data, s.raw, at*bytes); err != nil {
+			return p.readError(t, err)
+		}
+		decode(piece, s.raw, t.DType)
+		i, n := notFinite(piece)
+		if count == 0 {
+			first = at + int64(i)
+		}
+		count += n
+	}
 	_, cols := t.Matrix()
-	return formats.Unfitf(p.path, t.Name, "%d values are NaN or infinite, the first at row %d, column %d", count, int64(first)/cols, int64(first)%cols)
+	return formats.Unfitf(p.path, t.Name, "%d values are NaN or infinite, the first at row %d, column %d", count, first/cols, first%cols)
 }
 
-// maxCached is how many bytes of right factors are kept for the next block. Those of
-// targets in work are held by the workers in any case.
-const maxCached = 64 << 20
-
-// factorCache keeps the right factors of the targets in work, so that each is read
-// once and not once a block.
-type factorCache struct {
-	mu      sync.Mutex
-	entries map[*part]*list.Element
-	order   *list.List // least recently used first
-	bytes   int64
-}
-
-type cached struct {
-	p    *part
-	once sync.Once
-	v    any
-	size int64
-	err  error
-}
-
-func newFactorCache() *factorCache {
-	return &factorCache{entries: map[*part]*list.Element{}, order: list.New()}
-}
-
-// right returns a part's right factor as []T.
-func right[T kernel.Number](c *factorCache, p *part) ([]T, error) {
-	e := c.entry(p)
-	e.once.Do(func() {
-		v, err := readRight[T](p)
-		e.v, e.err = v, err
-	})
-	if e.err != nil {
-		return nil, e.err
+func (p *part) readError(t formats.Tensor, err error) error {
+	var e *formats.Error
+	if errors.As(err, &e) { // it names the file already
+		return err
 	}
-	return e.v.([]T), nil
-}
-
-func (c *factorCache) entry(p *part) *cached {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if el, ok := c.entries[p]; ok {
-		c.order.MoveToBack(el)
-		return el.Value.(*cached)
-	}
-	src := p.a
-	if p.inOut {
-		src = p.b
-	}
-	e := &cached{p: p, size: src.Elements() * 8}
-	c.entries[p] = c.order.PushBack(e)
-	c.bytes += e.size
-	for c.bytes > maxCached && c.order.Len() > 1 {
-		old := c.order.Remove(c.order.Front()).(*cached)
-		delete(c.entries, old.p)
-		c.bytes -= old.size
-	}
-	return e
+	return &formats.Error{Class: formats.ErrInput, File: p.path, Tensor: t.Name, Err: err}
 }

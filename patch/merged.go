@@ -3,6 +3,7 @@ package patch
 import (
 	"context"
 	"io"
+	"runtime"
 	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -65,6 +66,9 @@ func (m *merged) Prepare(ctx context.Context) error {
 const normRows = 64
 
 func prepareColumns[T kernel.Number](ctx context.Context, m *merged) error {
+	pool := scratchPool[T]()
+	s := pool.Get().(*scratch[T])
+	defer pool.Put(s)
 	rows, _ := m.base.Matrix()
 	squares := make([]float64, m.cols)
 	for row := int64(0); row < rows; row += normRows {
@@ -76,17 +80,23 @@ func prepareColumns[T kernel.Number](ctx context.Context, m *merged) error {
 		if err != nil {
 			return err
 		}
-		u, err := updates[T](m, row, n)
+		err = withFactors(m.cache, m.parts, func(f factors[T]) error {
+			u, err := updates(m.parts, f, row, n, s)
+			if err != nil {
+				return err
+			}
+			kernel.Sums(b, u, func(_ int, sum []T) {
+				for i, x := range sum {
+					squares[i] += kernel.Square(x)
+				}
+			})
+			return nil
+		})
 		if err != nil {
 			return err
 		}
-		kernel.Sums(b, u, func(_ int, sum []T) {
-			for i, x := range sum {
-				squares[i] += kernel.Square(x)
-			}
-		})
 	}
-	factors, err := readMagnitude[T](m.parts[0])
+	factors, err := readMagnitude(m.parts[0], s)
 	if err != nil {
 		return err
 	}
@@ -143,19 +153,64 @@ func (m *merged) rows(p []byte, row, n int64) error {
 	return m.notFinite(row+int64(bad)/m.cols, int64(bad)%m.cols)
 }
 
+// maxLeft bounds the bytes of left factors that all workers hold together, while a block
+// has enough rows.
+const maxLeft = 16 << 20
+
 func mergeRows[T kernel.Number](m *merged, p []byte, row, n int64) (bad int, err error) {
+	// The base may be merged too, and a goroutine holds the factors of one stage only.
 	if err := m.read(m.base, p, row); err != nil {
 		return 0, err
 	}
+	pool := scratchPool[T]()
+	s := pool.Get().(*scratch[T])
+	defer pool.Put(s)
+	bad = -1
+	err = withFactors(m.cache, m.parts, func(f factors[T]) error {
+		step := rowsAtOnce[T](m.parts, n)
+		for at := int64(0); at < n && bad < 0; at += step {
+			rows := min(step, n-at)
+			i, err := mergePiece(m, p[at*m.cols*m.size:(at+rows)*m.cols*m.size], f, row+at, rows, s)
+			if err != nil {
+				return err
+			}
+			if i >= 0 {
+				bad = int(at*m.cols) + i
+			}
+		}
+		return nil
+	})
+	return bad, err
+}
+
+// rowsAtOnce returns how many of a block's rows to work on at a time: all of them, unless
+// the rank is very large and the workers are many.
+func rowsAtOnce[T kernel.Number](parts []*part, rows int64) int64 {
+	ranks := int64(1)
+	for _, p := range parts {
+		ranks += p.rank()
+	}
+	most := max(1, maxLeft/int64(runtime.GOMAXPROCS(0))/(ranks*size[T]()))
+	rows = max(1, rows) // nothing may be asked for too
+	pieces := (rows + most - 1) / most
+	// Kernels take some rows together, up to a dozen, and prepare the right factor for
+	// each piece: no piece should be a small rest.
+	const group = 12
+	return ((rows+pieces-1)/pieces + group - 1) / group * group
+}
+
+// mergePiece updates some rows in p, and returns the index of the first element that is
+// not finite, or −1.
+func mergePiece[T kernel.Number](m *merged, p []byte, f factors[T], row, n int64, s *scratch[T]) (bad int, err error) {
 	b := kernel.Block{Src: p, DType: m.base.DType, Cols: int(m.cols)}
-	u, err := updates[T](m, row, n)
+	u, err := updates(m.parts, f, row, n, s)
 	if err != nil {
 		return 0, err
 	}
 	if m.magnitude() == nil {
 		return kernel.Merge(p, b, u, m.roundDelta), nil
 	}
-	factor, err := rowFactors(m, u, row, n)
+	factor, err := rowFactors(m, u, f.magnitude, row, n)
 	if err != nil {
 		return 0, err
 	}
@@ -163,15 +218,11 @@ func mergeRows[T kernel.Number](m *merged, p []byte, row, n int64) (bad int, err
 }
 
 // rowFactors returns the factor m/n of each row of a block, or of each column.
-func rowFactors[T kernel.Number](m *merged, u []kernel.Update[T], row, n int64) (func(row int, sum []T) (T, []T), error) {
+func rowFactors[T kernel.Number](m *merged, u []kernel.Update[T], magnitude []T, row, n int64) (func(row int, sum []T) (T, []T), error) {
 	if columns, ok := m.columns.([]T); ok {
 		return func(int, []T) (T, []T) { return 0, columns }, nil
 	}
-	all, err := right[T](m.cache, m.parts[0].magnitudePart())
-	if err != nil {
-		return nil, err
-	}
-	mag := all[row : row+n]
+	mag := magnitude[row : row+n]
 	if m.base.Data == m.origin.Data {
 		return func(i int, sum []T) (T, []T) { return mag[i] / kernel.Norm(sum), nil }, nil
 	}
@@ -202,19 +253,16 @@ func (m *merged) read(w formats.Tensor, p []byte, row int64) error {
 	return &formats.Error{Class: formats.ErrInput, File: m.file, Tensor: w.Name, Err: err}
 }
 
-// updates reads the factors for some rows.
-func updates[T kernel.Number](m *merged, row, n int64) ([]kernel.Update[T], error) {
-	out := make([]kernel.Update[T], 0, len(m.parts))
-	for _, p := range m.parts {
-		r, err := right[T](m.cache, p)
-		if err != nil {
+// updates reads the left factors for some rows, and puts the right ones to them.
+func updates[T kernel.Number](parts []*part, f factors[T], row, n int64, s *scratch[T]) ([]kernel.Update[T], error) {
+	s.left = grown(s.left, int64(len(parts)))
+	out := make([]kernel.Update[T], 0, len(parts))
+	for i, p := range parts {
+		s.left[i] = grown(s.left[i], n*p.rank())
+		if err := readLeft(p, s.left[i], row, s); err != nil {
 			return nil, err
 		}
-		l, err := readLeft[T](p, row, n)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, kernel.Update[T]{Left: l, Right: r, R: int(p.rank()), Scale: T(p.scale)})
+		out = append(out, kernel.Update[T]{Left: s.left[i], Right: f.right[i], R: int(p.rank()), Scale: T(p.scale)})
 	}
 	return out, nil
 }

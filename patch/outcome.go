@@ -5,7 +5,6 @@ import (
 	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
-	"github.com/seed-b982eded/graft/patch/kernel"
 )
 
 // Outcome says what merging did to a target.
@@ -40,7 +39,7 @@ func (p *Plan) Observer(detailed bool) *Observer {
 
 // Observe compares a block of a merged tensor with the base, until one has shown a
 // difference. Whoever executes the plan hands it every block made, in whole rows;
-// safetensors.WriteOptions.Observe is for that.
+// publish.BlockOptions.Observe is for that.
 func (o *Observer) Observe(t formats.Tensor, off int64, block []byte) error {
 	target, ok := o.p.byName[t.Name]
 	if !ok {
@@ -52,17 +51,28 @@ func (o *Observer) Observe(t formats.Tensor, off int64, block []byte) error {
 	if known && !o.detailed {
 		return nil
 	}
-	old := make([]byte, len(block))
-	if err := formats.ReadFullAt(target.Tensor.Data, old, off); err != nil {
-		return &formats.Error{Class: formats.ErrInput, File: o.p.base.Path(), Tensor: t.Name, Err: err}
-	}
-	changed := differInValue(block, old, t.DType)
+	changed := false
 	var s Statistics
-	if o.detailed {
-		var err error
-		if s, err = target.measure(o.p.cache, off, block, old); err != nil {
-			return err
+	_, cols := t.Matrix()
+	rowBytes := max(1, cols*t.DType.Bits()/8)
+	step := max(1, observeBytes/rowBytes) * rowBytes
+	w := rowsMeasuredPool.Get().(*rowsMeasured)
+	defer rowsMeasuredPool.Put(w)
+	for len(block) > 0 && (o.detailed || !changed) {
+		n := min(step, int64(len(block)))
+		w.old = grown(w.old, n)
+		if err := formats.ReadFullAt(target.Tensor.Data, w.old, off); err != nil {
+			return &formats.Error{Class: formats.ErrInput, File: o.p.base.Path(), Tensor: t.Name, Err: err}
 		}
+		changed = changed || differInValue(block[:n], w.old, t.DType)
+		if o.detailed {
+			some, err := target.measure(o.p.cache, off, block[:n], w)
+			if err != nil {
+				return err
+			}
+			s.add(some)
+		}
+		block, off = block[n:], off+n
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -75,6 +85,10 @@ func (o *Observer) Observe(t formats.Tensor, off int64, block []byte) error {
 	}
 	return nil
 }
+
+// observeBytes is how much of a block is looked at at a time. Statistics take up to
+// twelve times as much in float64.
+const observeBytes = 128 << 10
 
 // differInValue reports whether any element differs. Zeros are equal whatever their
 // sign: adding a zero to −0 makes it +0, and that is no change worth the name.
@@ -153,30 +167,41 @@ func CheckLost(results []Result) error {
 	return problems.Err()
 }
 
+// zeroCheckBytes bounds the right factors that deltaIsZero holds.
+const zeroCheckBytes = 16 << 20
+
 // deltaIsZero reports whether every element of every low-rank ΔW, in float64, is zero.
 func (t *Target) deltaIsZero() (bool, error) {
 	rows, cols := t.Tensor.Matrix()
 	parts := t.scaledParts()
-	rights := make([][]float64, len(parts))
-	for i, p := range parts {
-		var err error
-		if rights[i], err = readRight[float64](p); err != nil {
-			return false, err
-		}
+	ranks := int64(1)
+	for _, p := range parts {
+		ranks += p.rank()
 	}
-	for row := int64(0); row < rows; row += normRows {
-		n := min(normRows, rows-row)
-		sums := make([]float64, n*cols)
-		for i, p := range parts {
-			l, err := readLeft[float64](p, row, n)
+	some := min(max(1, zeroCheckBytes/8/ranks), 4096)
+	s := new(scratch[float64])
+	for col := int64(0); col < cols; col += some {
+		n := min(some, cols-col)
+		f := factors[float64]{}
+		for _, p := range parts {
+			v, err := readRight(p, col, n, s)
 			if err != nil {
 				return false, err
 			}
-			kernel.AddProduct(sums, l, rights[i], int(p.rank()), int(cols), p.scale)
+			f.right = append(f.right, v)
 		}
-		for _, x := range sums {
-			if x != 0 {
-				return false, nil
+		for row := int64(0); row < rows; row += normRows {
+			some := min(normRows, rows-row)
+			sums := make([]float64, some*n)
+			u, err := updates(parts, f, row, some, s)
+			if err != nil {
+				return false, err
+			}
+			addProducts(sums, parts, u, int(n))
+			for _, x := range sums {
+				if x != 0 {
+					return false, nil
+				}
 			}
 		}
 	}

@@ -77,6 +77,18 @@ func (p *padded) ReadAt(buf []byte, off int64) (int, error) {
 	return len(buf), nil
 }
 
+// negated reads numbers with the other sign.
+type negated struct{ t formats.Tensor }
+
+func (n negated) ReadAt(p []byte, off int64) (int, error) {
+	done, err := n.t.Data.ReadAt(p, off)
+	size := n.t.DType.Bits() / 8
+	for i := size - 1 - off%size; i < int64(done); i += size { // the last byte has the sign
+		p[i] ^= 0x80
+	}
+	return done, err
+}
+
 // maxTransposed bounds a saved weight that has to be turned: it is held whole. Heads of
 // classifiers, which is what is saved, are far smaller.
 const maxTransposed = 256 << 20

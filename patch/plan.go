@@ -80,14 +80,20 @@ func NewPlan(base *formats.Checkpoint, adapters ...Weighted) (*Plan, error) {
 
 // NewPlanRounding is [NewPlan] with another rounding.
 func NewPlanRounding(base *formats.Checkpoint, rounding Rounding, adapters ...Weighted) (*Plan, error) {
-	if rounding != RoundOnce && rounding != RoundPEFT && rounding != RoundPEFTSafe {
-		return nil, formats.Usagef("rounding %s is not known (want %q, %q or %q)", formats.Quote(string(rounding)), RoundOnce, RoundPEFT, RoundPEFTSafe)
-	}
 	m, err := NewModel(base)
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{base: base, rounding: rounding, byName: map[string]*Target{}, cache: newFactorCache()}
+	return NewModelPlan(m, rounding, adapters...)
+}
+
+// NewModelPlan is [NewPlanRounding] for a base whose modules are known.
+func NewModelPlan(m *Model, rounding Rounding, adapters ...Weighted) (*Plan, error) {
+	if rounding != RoundOnce && rounding != RoundPEFT && rounding != RoundPEFTSafe {
+		return nil, formats.Usagef("rounding %s is not known (want %q, %q or %q)", formats.Quote(string(rounding)), RoundOnce, RoundPEFT, RoundPEFTSafe)
+	}
+	base := m.Checkpoint
+	p := &Plan{base: base, rounding: rounding, byName: map[string]*Target{}, cache: newFactorCache(factorBudget)}
 	var problems formats.Problems
 	for _, w := range adapters {
 		r, err := resolve(m, w.Adapter)
@@ -98,6 +104,7 @@ func NewPlanRounding(base *formats.Checkpoint, rounding Rounding, adapters ...We
 			problems.Add(p.add(m, w, e, r.apply(e.Module)))
 		}
 		problems.Add(checkComplete(m, w.Adapter, r))
+		problems.Add(checkSaved(m, w.Adapter, r))
 	}
 	if err := problems.Err(); err != nil {
 		return nil, err
@@ -175,13 +182,22 @@ func (p *Plan) addLowRank(m *Model, w Weighted, e adapter.Entry, u *adapter.LowR
 	unfit := func(format string, args ...any) *formats.Error {
 		return formats.Unfitf(w.Adapter.Path, firstKey(e), format, args...)
 	}
-	site, ok := m.Site(module)
-	if !ok {
+	sites := m.sitesOf(module)
+	if len(sites) == 0 {
 		return missing(m, unfit, module)
 	}
 	if err := checkTied(m, module, unfit); err != nil {
 		return err
 	}
+	for _, site := range sites {
+		if err := p.addToSite(m, w, e, u, magnitude, site, unfit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Plan) addToSite(m *Model, w Weighted, e adapter.Entry, u *adapter.LowRank, magnitude *formats.Tensor, site Site, unfit func(string, ...any) *formats.Error) error {
 	if !site.Weight.DType.IsFloat() {
 		err := unfit("cannot merge into %s: its weight is %s (want F64, F32, F16 or BF16)", formats.Quote(site.Weight.Name), site.Weight.DType)
 		if m.Config.Quantization != "" {
@@ -189,13 +205,27 @@ func (p *Plan) addLowRank(m *Model, w Weighted, e adapter.Entry, u *adapter.LowR
 		}
 		return err
 	}
+	if site.Outs > 0 {
+		if magnitude != nil {
+			return unfit("an update with a magnitude (DoRA) of a part of %s is not supported", formats.Quote(site.Weight.Name))
+		}
+		var err error
+		if u, err = spread(u, site); err != nil {
+			return unfit("%v", err)
+		}
+	}
 	inOut, err := orientation(m, site, u, unfit)
 	if err != nil {
 		return err
 	}
-	t := p.target(site.Weight, module)
+	t := p.target(site.Weight, site.Module)
 	t.embedding = u.Embedding
-	added := &part{path: w.Adapter.Path, a: u.A, b: u.B, scale: u.Scale * w.Weight, inOut: inOut, magnitude: magnitude}
+	scale := u.Scale * w.Weight
+	added := &part{path: w.Adapter.Path, a: u.A, b: u.B, scale: scale, inOut: inOut, magnitude: magnitude}
+	if site.Outs > 0 && scale > 0 {
+		// The same ΔW, and for the outputs of others −0, which adding leaves a −0 alone.
+		added.b.Data, added.scale = negated{u.B}, -scale
+	}
 	if magnitude != nil && w.Weight != 1 {
 		return unfit("an update with a magnitude cannot be weighted (got weight %v, want 1)", w.Weight)
 	}
@@ -203,7 +233,7 @@ func (p *Plan) addLowRank(m *Model, w Weighted, e adapter.Entry, u *adapter.LowR
 		return unfit("%v", err).WithHint("--rounding peft merges adapters one after another")
 	}
 	if t.Rank == 0 {
-		t.Scale = added.scale
+		t.Scale = scale
 	}
 	t.Rank += u.Rank()
 	t.setKind(e.Update.Kind())
@@ -277,8 +307,8 @@ func (p *Plan) addReplace(m *Model, w Weighted, e adapter.Entry, u *adapter.Repl
 	unfit := func(format string, args ...any) *formats.Error {
 		return formats.Unfitf(w.Adapter.Path, firstKey(e), format, args...)
 	}
-	t, ok := m.Param(module, u.Param)
-	if !ok {
+	params := m.params(module, u.Param)
+	if len(params) == 0 {
 		return missing(m, unfit, module)
 	}
 	if err := checkTied(m, module, unfit); err != nil {
@@ -287,21 +317,37 @@ func (p *Plan) addReplace(m *Model, w Weighted, e adapter.Entry, u *adapter.Repl
 	if w.Weight != 1 {
 		return unfit("a saved module replaces the base's and cannot be weighted (got weight %v, want 1)", w.Weight)
 	}
-	if !slices.Equal(t.Shape, u.Value.Shape) {
-		err := unfit("shape differs from %s (got %v, want %v)", formats.Quote(t.Name), u.Value.Shape, t.Shape)
-		if len(t.Shape) == 2 && len(u.Value.Shape) == 2 && t.Shape[1] == u.Value.Shape[1] {
+	for _, t := range params {
+		if err := p.replace(t, u, module, unfit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Plan) replace(t param, u *adapter.Replace, module string, unfit func(string, ...any) *formats.Error) error {
+	value := u.Value
+	if t.inOut && len(value.Shape) == 2 {
+		var err error
+		if value, err = transposed(value); err != nil {
+			return unfit("%v", err)
+		}
+	}
+	if !slices.Equal(t.Shape, value.Shape) {
+		err := unfit("shape differs from %s (got %v, want %v)", formats.Quote(t.Name), value.Shape, t.Shape)
+		if len(t.Shape) == 2 && len(value.Shape) == 2 && t.Shape[1] == value.Shape[1] {
 			err.Hint = "the vocabulary was resized for training: resize the base the same way first"
 		}
 		return err
 	}
-	if t.DType != u.Value.DType && (!t.DType.IsFloat() || !u.Value.DType.IsFloat()) {
-		return unfit("cannot turn %s into the base's %s", u.Value.DType, t.DType)
+	if t.DType != value.DType && (!t.DType.IsFloat() || !value.DType.IsFloat()) {
+		return unfit("cannot turn %s into the base's %s", value.DType, t.DType)
 	}
-	target := p.target(t, module)
+	target := p.target(t.Tensor, module)
 	if target.replaced != nil {
 		return unfit("a second value for %s, which another saved module replaces", formats.Quote(t.Name))
 	}
-	target.replaced = asDType(u.Value, t.DType)
+	target.replaced = asDType(value, t.DType)
 	if target.Kind == "" {
 		target.Kind = u.Kind()
 	} else {

@@ -2,6 +2,8 @@ package patch
 
 import (
 	"math"
+	"slices"
+	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/patch/kernel"
@@ -37,15 +39,25 @@ func (s *Statistics) finish() {
 	}
 }
 
-// measure compares a block of a merged weight with the base and with the exact delta.
-func (t *Target) measure(cache *factorCache, off int64, block, old []byte) (Statistics, error) {
+// rowsMeasured is what comparing some rows needs, and keeps for the next ones.
+type rowsMeasured struct {
+	old         []byte
+	x, y, delta []float64
+}
+
+var rowsMeasuredPool = sync.Pool{New: func() any { return new(rowsMeasured) }}
+
+// measure compares some rows of a merged weight with the base's in w.old and with the
+// exact delta.
+func (t *Target) measure(cache *factorCache, off int64, block []byte, w *rowsMeasured) (Statistics, error) {
 	dtype := t.Tensor.DType
 	size := dtype.Bits() / 8
 	n := int64(len(block)) / size
-	x, y := make([]float64, n), make([]float64, n)
+	w.x, w.y, w.delta = grown(w.x, n), grown(w.y, n), grown(w.delta, n)
+	x, y := w.x, w.y
 	formats.DecodeFloat64(x, block, dtype)
-	formats.DecodeFloat64(y, old, dtype)
-	delta, err := t.delta(cache, off/size, n)
+	formats.DecodeFloat64(y, w.old, dtype)
+	delta, err := t.delta(w.delta, cache, off/size)
 	if err != nil {
 		return Statistics{}, err
 	}
@@ -65,38 +77,53 @@ func (t *Target) measure(cache *factorCache, off int64, block, old []byte) (Stat
 	return s, nil
 }
 
-// delta returns Σ s·B·A in float64 for n elements from one on, which must be whole
-// rows; nil where the update is not such a sum.
-func (t *Target) delta(cache *factorCache, first, n int64) ([]float64, error) {
+// delta computes Σ s·B·A in float64 into out, for elements from one on, which must be
+// whole rows. It returns nil where the update is not such a sum.
+func (t *Target) delta(out []float64, cache *factorCache, first int64) ([]float64, error) {
 	_, cols := t.Tensor.Matrix()
+	n := int64(len(out))
 	if t.replaced != nil || first%cols != 0 || n%cols != 0 {
 		return nil, nil
 	}
-	out := make([]float64, n)
 	for _, p := range t.scaledParts() {
 		if p.magnitude != nil {
 			return nil, nil
 		}
-		add := addDelta[float32]
-		if t.Tensor.DType == formats.F64 { // as the cache holds the factors
-			add = addDelta[float64]
+	}
+	clear(out)
+	add := addDelta[float32]
+	if t.Tensor.DType == formats.F64 { // as the cache holds the factors
+		add = addDelta[float64]
+	}
+	for _, stage := range t.stages {
+		if !slices.ContainsFunc(stage, func(p *part) bool { return p.scale != 0 }) {
+			continue
 		}
-		if err := add(out, cache, p, first/cols, cols); err != nil {
+		if err := add(out, cache, stage, first/cols, cols); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-func addDelta[T kernel.Number](out []float64, cache *factorCache, p *part, row, cols int64) error {
-	l, err := readLeft[T](p, row, int64(len(out))/cols)
-	if err != nil {
-		return err
+func addDelta[T kernel.Number](out []float64, cache *factorCache, stage []*part, row, cols int64) error {
+	pool := scratchPool[T]()
+	s := pool.Get().(*scratch[T])
+	defer pool.Put(s)
+	return withFactors(cache, stage, func(f factors[T]) error {
+		u, err := updates(stage, f, row, int64(len(out))/cols, s)
+		if err != nil {
+			return err
+		}
+		addProducts(out, stage, u, int(cols))
+		return nil
+	})
+}
+
+func addProducts[T kernel.Number](out []float64, stage []*part, u []kernel.Update[T], cols int) {
+	for i, p := range stage {
+		if p.scale != 0 {
+			kernel.AddProduct(out, u[i].Left, u[i].Right, u[i].R, cols, p.scale)
+		}
 	}
-	r, err := right[T](cache, p)
-	if err != nil {
-		return err
-	}
-	kernel.AddProduct(out, l, r, int(p.rank()), int(cols), p.scale)
-	return nil
 }

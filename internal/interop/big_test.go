@@ -24,21 +24,15 @@ import (
 	"github.com/seed-b982eded/graft/formats/open"
 )
 
-// maxResident bounds the memory of a merge by two workers, whatever the size of model
-// and adapter.
-const maxResident = 300_000_000
+// maxResident bounds the memory of merging and converting, whatever the size of model and
+// adapter, for up to 16 workers.
+const maxResident = 256_000_000
 
-// The big model is a Llama of 1.08e9 parameters with one key-value head: a skinny k_proj
-// and v_proj can carry a gigabyte of factors that take seconds to multiply, where
-// factors of that size on square layers would take many minutes.
-const (
-	bigLayers = 22
-	bigHidden = 2048
-	bigInner  = 5632
-	bigKV     = 64
-	bigVocab  = 32000
-	bigShards = 5
-)
+// bigModel is the shape of a Llama, and how its weights are stored.
+type bigModel struct {
+	dtype                            string
+	layers, hidden, inner, kv, vocab int64
+}
 
 // bigTensor is a tensor to be made up.
 type bigTensor struct {
@@ -48,15 +42,15 @@ type bigTensor struct {
 
 func (t bigTensor) elements() int64 { return t.shape[0] * t.shape[1] }
 
-// bigLinears are the linear layers: module and shape.
-func bigLinears() []bigTensor {
+// linears are the linear layers: module and shape.
+func (m bigModel) linears() []bigTensor {
 	var all []bigTensor
-	for i := range bigLayers {
+	for i := range m.layers {
 		for _, l := range []bigTensor{
-			{"self_attn.q_proj", [2]int64{bigHidden, bigHidden}}, {"self_attn.k_proj", [2]int64{bigKV, bigHidden}},
-			{"self_attn.v_proj", [2]int64{bigKV, bigHidden}}, {"self_attn.o_proj", [2]int64{bigHidden, bigHidden}},
-			{"mlp.gate_proj", [2]int64{bigInner, bigHidden}}, {"mlp.up_proj", [2]int64{bigInner, bigHidden}},
-			{"mlp.down_proj", [2]int64{bigHidden, bigInner}},
+			{"self_attn.q_proj", [2]int64{m.hidden, m.hidden}}, {"self_attn.k_proj", [2]int64{m.kv, m.hidden}},
+			{"self_attn.v_proj", [2]int64{m.kv, m.hidden}}, {"self_attn.o_proj", [2]int64{m.hidden, m.hidden}},
+			{"mlp.gate_proj", [2]int64{m.inner, m.hidden}}, {"mlp.up_proj", [2]int64{m.inner, m.hidden}},
+			{"mlp.down_proj", [2]int64{m.hidden, m.inner}},
 		} {
 			all = append(all, bigTensor{fmt.Sprintf("model.layers.%d.%s", i, l.name), l.shape})
 		}
@@ -64,9 +58,10 @@ func bigLinears() []bigTensor {
 	return all
 }
 
-// makeUp writes a safetensors file of pseudo-random numbers in ±[2^-7, 2^-5) as BF16, or
-// ±[2^-9, 2^-7) as F32: every byte is random but that of the exponent's upper bits. It does not
-// use graft's writer, and holds no tensor.
+// makeUp writes a safetensors file. With rng its numbers are pseudo-random: ±[2^-7, 2^-5)
+// as BF16, or ±[2^-9, 2^-7) as F32, every byte random but that of the exponent's upper bits.
+// Without, they are zeros that take no room on the disk. It does not use graft's writer, and
+// holds no tensor.
 func makeUp(t *testing.T, path string, dtype string, tensors []bigTensor, rng *rand.ChaCha8) {
 	t.Helper()
 	size, top := int64(2), byte(0x3c)
@@ -94,6 +89,15 @@ func makeUp(t *testing.T, path string, dtype string, tensors []bigTensor, rng *r
 	w := bufio.NewWriter(f)
 	w.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(text))))
 	w.Write(text)
+	if rng == nil {
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Truncate(int64(8+len(text)) + offset); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
 	block := make([]byte, 1<<20)
 	for left := offset; left > 0; left -= int64(len(block)) {
 		block = block[:min(left, int64(len(block)))]
@@ -119,11 +123,18 @@ func writeJSON(t *testing.T, path string, v any) {
 	}
 }
 
-// makeBigModel writes a sharded checkpoint of 2.2 GB.
-func makeBigModel(t *testing.T, dir string, rng *rand.ChaCha8) {
+// bigShards is the number of a big model's files.
+const bigShards = 5
+
+// makeBigModel writes a sharded checkpoint of zeros.
+//
+// Zeros that take no room are fair: what graft holds does not depend on the values. It reads a hole
+// like any other bytes, multiplies the factors, which are random, all the same, and writes every
+// byte of the result.
+func makeBigModel(t *testing.T, dir string, m bigModel) {
 	t.Helper()
-	tensors := []bigTensor{{"model.embed_tokens.weight", [2]int64{bigVocab, bigHidden}}, {"lm_head.weight", [2]int64{bigVocab, bigHidden}}}
-	for _, l := range bigLinears() {
+	tensors := []bigTensor{{"model.embed_tokens.weight", [2]int64{m.vocab, m.hidden}}, {"lm_head.weight", [2]int64{m.vocab, m.hidden}}}
+	for _, l := range m.linears() {
 		tensors = append(tensors, bigTensor{l.name + ".weight", l.shape})
 	}
 	weights, total := map[string]string{}, int64(0)
@@ -131,31 +142,31 @@ func makeBigModel(t *testing.T, dir string, rng *rand.ChaCha8) {
 	for i := range bigShards {
 		file := fmt.Sprintf("model-%05d-of-%05d.safetensors", i+1, bigShards)
 		part := tensors[i*per : min((i+1)*per, len(tensors))]
-		makeUp(t, filepath.Join(dir, file), "BF16", part, rng)
+		makeUp(t, filepath.Join(dir, file), m.dtype, part, nil)
 		for _, x := range part {
 			weights[x.name] = file
 			total += x.elements() * 2
+			if m.dtype == "F32" {
+				total += x.elements() * 2
+			}
 		}
 	}
 	writeJSON(t, filepath.Join(dir, "model.safetensors.index.json"), map[string]any{"metadata": map[string]any{"total_size": total}, "weight_map": weights})
 	writeJSON(t, filepath.Join(dir, "config.json"), map[string]any{
 		"architectures": []string{"LlamaForCausalLM"}, "model_type": "llama", "dtype": "bfloat16",
-		"hidden_size": bigHidden, "intermediate_size": bigInner, "num_hidden_layers": bigLayers, "vocab_size": bigVocab,
-		"num_attention_heads": bigHidden / bigKV, "num_key_value_heads": 1, "head_dim": bigKV,
+		"hidden_size": m.hidden, "intermediate_size": m.inner, "num_hidden_layers": m.layers, "vocab_size": m.vocab,
+		"num_attention_heads": m.hidden / 128, "num_key_value_heads": m.kv / 128, "head_dim": 128,
 		"max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": false,
 	})
 }
 
-// makeBigAdapter writes an F32 adapter on all linear layers with some names and returns
-// the size of its weights.
-func makeBigAdapter(t *testing.T, dir string, rank int64, names []string, rng *rand.ChaCha8) int64 {
+// makeBigAdapter writes an F32 adapter on all linear layers and returns the size of its
+// weights.
+func makeBigAdapter(t *testing.T, dir string, m bigModel, rank int64, rng *rand.ChaCha8) int64 {
 	t.Helper()
 	var tensors []bigTensor
 	var size int64
-	for _, l := range bigLinears() {
-		if !slices.Contains(names, l.name[strings.LastIndexByte(l.name, '.')+1:]) {
-			continue
-		}
+	for _, l := range m.linears() {
 		a := bigTensor{"base_model.model." + l.name + ".lora_A.weight", [2]int64{rank, l.shape[1]}}
 		b := bigTensor{"base_model.model." + l.name + ".lora_B.weight", [2]int64{l.shape[0], rank}}
 		tensors = append(tensors, a, b)
@@ -166,47 +177,94 @@ func makeBigAdapter(t *testing.T, dir string, rank int64, names []string, rng *r
 	}
 	makeUp(t, filepath.Join(dir, "adapter_model.safetensors"), "F32", tensors, rng)
 	writeJSON(t, filepath.Join(dir, "adapter_config.json"), map[string]any{
-		"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 2 * rank, "target_modules": names, "bias": "none",
+		"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 2 * rank, "bias": "none",
+		"target_modules": []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
 	})
 	return size
 }
 
-// TestBigMerge merges into a model of 2.2 GB: a normal adapter, and one of a gigabyte.
-// It needs 6 GB in TMPDIR.
+// bigWorkers are the arguments that the big tests run with: as many workers as the
+// machine has processors, and more.
+var bigWorkers = [][]string{nil, {"--workers", "16"}}
+
+// TestBigMerge merges into models of 1, 4 and 8 GB: a normal adapter, and one of 4 GB. It
+// needs 9 GB in TMPDIR.
 func TestBigMerge(t *testing.T) {
 	if big == "" {
-		t.Skip("makes and merges 6 GB: set GRAFT_BIG=1")
+		t.Skip("writes 33 GB, 9 GB at a time: set GRAFT_BIG=1")
 	}
 	s := seed(t)
 	rng := rand.NewChaCha8([32]byte{byte(s), byte(s >> 8), byte(s >> 16), byte(s >> 24)})
-	base := t.TempDir()
-	makeBigModel(t, base, rng)
 	for _, x := range []struct {
 		name  string
+		model bigModel
 		rank  int64
-		names []string
 	}{
-		{"rank 16 on all linear layers", 16, []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}},
-		{"a gigabyte of factors", 2700, []string{"k_proj", "v_proj"}},
+		{"1 GB, rank 64", bigModel{"BF16", 8, 2048, 5632, 256, 32000}, 64},
+		{"4 GB, rank 64", bigModel{"BF16", 9, 4096, 11008, 4096, 32000}, 64},
+		{"8 GB, rank 64", bigModel{"BF16", 19, 4096, 11008, 4096, 32000}, 64},
+		{"4 GB, 4 GB of factors", bigModel{"BF16", 7, 4096, 11008, 4096, 64000}, 2000},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			dir := t.TempDir()
+			base, dir := t.TempDir(), t.TempDir()
+			makeBigModel(t, base, x.model)
 			factors, out := filepath.Join(dir, "adapter"), filepath.Join(dir, "merged")
-			size := makeBigAdapter(t, factors, x.rank, x.names, rng)
-			// A worker holds the factors of the target it is on, so the bound is for a number of them.
-			cmd := exec.Command(graftPath, "merge", "--workers", "2", "--quiet", "--base", base, "--adapter", factors, "--out", out)
-			began := time.Now()
-			t.Log(strings.TrimSpace(execute(t, cmd)))
-			seconds := time.Since(began).Seconds()
-			resident := peak(cmd.ProcessState)
-			bytes := compareBig(t, base, factors, out)
-			t.Logf("merged %.2f GB with an adapter of %.0f MB in %.1f s, %.0f MB/s, by two workers; at most %.0f MB resident",
-				float64(bytes)/1e9, float64(size)/1e6, seconds, float64(bytes)/1e6/seconds, float64(resident)/1e6)
-			if resident > maxResident {
-				t.Errorf("%d bytes resident, more than %d", resident, int64(maxResident))
+			size := makeBigAdapter(t, factors, x.model, x.rank, rng)
+			for _, workers := range bigWorkers {
+				args := append([]string{"merge", "--quiet", "--no-fsync", "--base", base, "--adapter", factors, "--out", out}, workers...)
+				what := runBig(t, args)
+				bytes := compareBig(t, base, factors, out)
+				t.Logf("merged %.2f GB with an adapter of %.0f MB: %s", float64(bytes)/1e9, float64(size)/1e6, what)
+				if err := os.RemoveAll(out); err != nil {
+					t.Fatal(err)
+				}
 			}
 		})
 	}
+}
+
+// TestBigConvert narrows a model of 4 GB. It needs 2 GB in TMPDIR.
+func TestBigConvert(t *testing.T) {
+	if big == "" {
+		t.Skip("writes 4 GB, 2 GB at a time: set GRAFT_BIG=1")
+	}
+	base, out := t.TempDir(), filepath.Join(t.TempDir(), "converted")
+	makeBigModel(t, base, bigModel{"F32", 20, 2048, 5632, 256, 32000})
+	for _, workers := range bigWorkers {
+		args := append([]string{"convert", base, "--to", "safetensors", "--dtype", "bf16", "--quiet", "--no-fsync", "--out", out}, workers...)
+		t.Logf("converted: %s", runBig(t, args))
+		c, err := open.Checkpoint(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := c.Size(), int64(2_020_000_000); got < want*9/10 || got > want*11/10 {
+			t.Errorf("%d bytes, want about %d", got, want)
+		}
+		c.Close()
+		if err := os.RemoveAll(out); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// runBig runs graft, checks that its memory stayed in the bound, and says what it took.
+func runBig(t *testing.T, args []string) string {
+	t.Helper()
+	cmd := exec.Command(graftPath, args...)
+	began := time.Now()
+	if said := strings.TrimSpace(execute(t, cmd)); said != "" {
+		t.Log(said)
+	}
+	seconds := time.Since(began).Seconds()
+	resident := peak(cmd.ProcessState)
+	if resident > maxResident {
+		t.Errorf("%s: %d bytes resident, more than %d", strings.Join(args, " "), resident, int64(maxResident))
+	}
+	workers := "default workers"
+	if i := slices.Index(args, "--workers"); i >= 0 {
+		workers = args[i+1] + " workers"
+	}
+	return fmt.Sprintf("%.1f s, %s, at most %.0f MB resident", seconds, workers, float64(resident)/1e6)
 }
 
 // peak returns the largest resident size of a process that ended. Linux counts this

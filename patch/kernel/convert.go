@@ -13,13 +13,23 @@ type Overflowed struct {
 	Value float64 // of the first
 }
 
-const convertChunk = 512
+// convertRun is how many elements are converted at once: a few, so that an element that
+// overflows delays few others.
+const convertRun = 512
 
-// lost are the magnitudes, as bits of a float32, up to which a number becomes zero and
-// from which it becomes infinite, for the types that float32 is narrowed to.
-var lost = map[formats.DType]struct{ under, over uint32 }{
-	formats.F16:  {0x33000000, 0x477ff000}, // 2⁻²⁵, and half way from 65504 to 2¹⁶
-	formats.BF16: {0x00008000, 0x7f7f8000}, // 2⁻¹³⁴, and half way from the largest to 2¹²⁸
+// limits are the magnitudes, as bits of a float32, up to which a number becomes zero and
+// from which it becomes infinite.
+type limits struct{ under, over uint32 }
+
+// limitsOf returns the limits of the types that float32 is narrowed to.
+func limitsOf(to formats.DType) limits {
+	switch to {
+	case formats.F16:
+		return limits{0x33000000, 0x477ff000} // 2⁻²⁵, and half way from 65504 to 2¹⁶
+	case formats.BF16:
+		return limits{0x00008000, 0x7f7f8000} // 2⁻¹³⁴, and half way from the largest to 2¹²⁸
+	}
+	return limits{}
 }
 
 // Convert encodes the elements of src, of float type from, as float type to into dst,
@@ -27,47 +37,66 @@ var lost = map[formats.DType]struct{ under, over uint32 }{
 // that are too large become the largest finite number, and count all the same; others
 // become infinite. under counts elements that are zero now and were not.
 func Convert(dst []byte, to formats.DType, src []byte, from formats.DType, saturate bool) (over Overflowed, under int64) {
-	limit := lost[to]
 	inSize, outSize := int(from.Bits()/8), int(to.Bits()/8)
-	var wide [convertChunk]float64
-	var narrow [convertChunk]float32
-	for at := 0; at < len(src)/inSize; at += convertChunk {
-		n := min(convertChunk, len(src)/inSize-at)
-		in, out := src[at*inSize:(at+n)*inSize], dst[at*outSize:(at+n)*outSize]
-		if from == formats.F64 {
-			formats.DecodeFloat64(wide[:n], in, from)
-			for i, x := range wide[:n] {
-				narrow[i] = roundOdd(x, to)
-			}
-		} else {
-			formats.DecodeFloat32(narrow[:n], in, from)
-		}
-		quiet(narrow[:n])
-		formats.EncodeFloat32(out, narrow[:n], to)
-		if outSize > inSize || to == formats.F32 && from != formats.F64 {
-			continue // every element is exact
-		}
-		for i, f := range narrow[:n] {
-			b := math.Float32bits(f) &^ (1 << 31)
-			if from != formats.F64 && b-1 >= limit.under && b < limit.over {
-				continue
-			}
-			x := float64(f)
-			if from == formats.F64 {
-				x = wide[i]
-			}
-			e := out[i*outSize : (i+1)*outSize]
-			switch {
-			case x != 0 && isZero(e):
-				under++
-			case x-x == 0 && notFinite(e, to) == 0:
+	total := len(src) / inSize
+	for at := 0; at < total; at += convertRun {
+		end := min(at+convertRun, total)
+		in, out := src[at*inSize:end*inSize], dst[at*outSize:end*outSize]
+		lost, ok := active.convert(out, to, in, from)
+		if !ok {
+			var o Overflowed
+			if o, lost = convert(out, to, in, from, saturate); o.Count > 0 {
 				if over.Count == 0 {
-					over.First, over.Value = int64(at+i), x
+					over.First, over.Value = int64(at)+o.First, o.Value
 				}
-				over.Count++
-				if saturate {
-					putLargest(e, to)
-				}
+				over.Count += o.Count
+			}
+		}
+		under += lost
+	}
+	return over, under
+}
+
+// convert is [Convert] in Go for at most convertRun elements.
+func convert(dst []byte, to formats.DType, src []byte, from formats.DType, saturate bool) (over Overflowed, under int64) {
+	limit := limitsOf(to)
+	inSize, outSize := int(from.Bits()/8), int(to.Bits()/8)
+	n := len(src) / inSize
+	var wide [convertRun]float64
+	var narrow [convertRun]float32
+	if from == formats.F64 {
+		formats.DecodeFloat64(wide[:n], src, from)
+		for i, x := range wide[:n] {
+			narrow[i] = roundOdd(x, to)
+		}
+	} else {
+		formats.DecodeFloat32(narrow[:n], src, from)
+	}
+	quiet(narrow[:n])
+	formats.EncodeFloat32(dst, narrow[:n], to)
+	if outSize > inSize || to == formats.F32 && from != formats.F64 {
+		return over, under // every element is exact
+	}
+	for i, f := range narrow[:n] {
+		b := math.Float32bits(f) &^ (1 << 31)
+		if from != formats.F64 && b-1 >= limit.under && b < limit.over {
+			continue
+		}
+		x := float64(f)
+		if from == formats.F64 {
+			x = wide[i]
+		}
+		e := dst[i*outSize : (i+1)*outSize]
+		switch {
+		case x != 0 && isZero(e):
+			under++
+		case x-x == 0 && notFinite(e, to) == 0:
+			if over.Count == 0 {
+				over.First, over.Value = int64(i), x
+			}
+			over.Count++
+			if saturate {
+				putLargest(e, to)
 			}
 		}
 	}

@@ -128,23 +128,6 @@ func MergeMagnitude[T Number](dst []byte, b Block, update Update[T], factor func
 	return notFinite(dst[:b.rows()*b.Cols*size], b.DType)
 }
 
-// AddProduct adds scale · left·right to sums, row by row, in float64: the exact delta, to
-// compare rounded results with.
-func AddProduct[T Number](sums []float64, left, right []T, r, cols int, scale float64) {
-	for i := range len(sums) / cols {
-		row := sums[i*cols : (i+1)*cols]
-		for k, x := range left[i*r : (i+1)*r] {
-			if x == 0 {
-				continue
-			}
-			f := scale * float64(x)
-			for c, y := range right[k*cols : (k+1)*cols] {
-				row[c] += float64(f * float64(y))
-			}
-		}
-	}
-}
-
 // Norm returns the Euclidean norm of a row, summed in float64.
 func Norm[T Number](v []T) T {
 	var sum float64

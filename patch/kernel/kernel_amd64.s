@@ -2334,6 +2334,225 @@ done:
 	MOVL      AX, bad+32(FP)
 	RET
 
+// func widenBF16_AVX2(dst *byte, src *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·widenBF16_AVX2(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVL         $0x00400000, BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+
+loop:
+	TESTQ     DX, DX
+	JZ        done
+	VPMOVZXWD (CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VCMPPS    $0x03, Y1, Y1, Y2
+	VPAND     Y0, Y2, Y2
+	VPOR      Y2, Y1, Y1
+	VMOVDQU   Y1, (AX)
+	VPMOVZXWD 16(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VCMPPS    $0x03, Y1, Y1, Y2
+	VPAND     Y0, Y2, Y2
+	VPOR      Y2, Y1, Y1
+	VMOVDQU   Y1, 32(AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x10, DX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func widenF16_AVX2(dst *byte, src *byte, n int)
+// Requires: AVX, F16C
+TEXT ·widenF16_AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ n+16(FP), DX
+
+loop:
+	TESTQ     DX, DX
+	JZ        done
+	VCVTPH2PS (CX), Y0
+	VMOVUPS   Y0, (AX)
+	VCVTPH2PS 16(CX), Y0
+	VMOVUPS   Y0, 32(AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x20, CX
+	SUBQ      $0x10, DX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func narrowBF16_AVX2(dst *byte, src *byte, n int, least uint32) (largest uint32, lost uint32)
+// Requires: AVX, AVX2
+TEXT ·narrowBF16_AVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVL         $0x7fffffff, BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x00800000, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	MOVL         least+24(FP), BX
+	VMOVD        BX, X3
+	VPBROADCASTD X3, Y3
+	VPXOR        Y2, Y2, Y2
+	VPXOR        Y5, Y5, Y5
+	VMOVDQA      Y1, Y4
+	MOVL         $0x00400000, BX
+	VMOVD        BX, X6
+	VPBROADCASTD X6, Y6
+	MOVL         $0x00007fff, BX
+	VMOVD        BX, X7
+	VPBROADCASTD X7, Y7
+	MOVL         $0x00000001, BX
+	VMOVD        BX, X8
+	VPBROADCASTD X8, Y8
+
+loop:
+	TESTQ     DX, DX
+	JZ        done
+	VMOVDQU   (CX), Y9
+	VPAND     Y0, Y9, Y10
+	VPCMPGTD  Y10, Y3, Y11
+	VPSUBD    Y11, Y5, Y5
+	VPCMPEQD  Y2, Y10, Y11
+	VPADDD    Y11, Y5, Y5
+	VPADDD    Y1, Y10, Y10
+	VPMAXSD   Y10, Y4, Y4
+	VPSRLD    $0x10, Y9, Y10
+	VPAND     Y8, Y10, Y10
+	VPADDD    Y7, Y10, Y10
+	VCMPPS    $0x03, Y9, Y9, Y11
+	VPAND     Y6, Y11, Y12
+	VPOR      Y12, Y9, Y9
+	VPANDN    Y10, Y11, Y10
+	VPADDD    Y10, Y9, Y9
+	VPSRLD    $0x10, Y9, Y9
+	VMOVDQU   32(CX), Y10
+	VPAND     Y0, Y10, Y11
+	VPCMPGTD  Y11, Y3, Y12
+	VPSUBD    Y12, Y5, Y5
+	VPCMPEQD  Y2, Y11, Y12
+	VPADDD    Y12, Y5, Y5
+	VPADDD    Y1, Y11, Y11
+	VPMAXSD   Y11, Y4, Y4
+	VPSRLD    $0x10, Y10, Y11
+	VPAND     Y8, Y11, Y11
+	VPADDD    Y7, Y11, Y11
+	VCMPPS    $0x03, Y10, Y10, Y12
+	VPAND     Y6, Y12, Y13
+	VPOR      Y13, Y10, Y10
+	VPANDN    Y11, Y12, Y11
+	VPADDD    Y11, Y10, Y10
+	VPSRLD    $0x10, Y10, Y10
+	VPACKUSDW Y10, Y9, Y9
+	VPERMQ    $0xd8, Y9, Y9
+	VMOVDQU   Y9, (AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x40, CX
+	SUBQ      $0x10, DX
+	JMP       loop
+
+done:
+	VEXTRACTI128 $0x01, Y4, X0
+	VPMAXSD      X0, X4, X4
+	VPSHUFD      $0x4e, X4, X0
+	VPMAXSD      X0, X4, X4
+	VPSHUFD      $0xb1, X4, X0
+	VPMAXSD      X0, X4, X4
+	VMOVD        X4, AX
+	SUBL         $0x00800000, AX
+	MOVL         AX, largest+32(FP)
+	VEXTRACTI128 $0x01, Y5, X0
+	VPADDD       X0, X5, X5
+	VPSHUFD      $0x4e, X5, X0
+	VPADDD       X0, X5, X5
+	VPSHUFD      $0xb1, X5, X0
+	VPADDD       X0, X5, X5
+	VMOVD        X5, AX
+	SUBL         $0x00000000, AX
+	MOVL         AX, lost+36(FP)
+	VZEROUPPER
+	RET
+
+// func narrowF16_AVX2(dst *byte, src *byte, n int, least uint32) (largest uint32, lost uint32)
+// Requires: AVX, AVX2, F16C
+TEXT ·narrowF16_AVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVL         $0x7fffffff, BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x00800000, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	MOVL         least+24(FP), BX
+	VMOVD        BX, X3
+	VPBROADCASTD X3, Y3
+	VPXOR        Y2, Y2, Y2
+	VPXOR        Y5, Y5, Y5
+	VMOVDQA      Y1, Y4
+
+loop:
+	TESTQ     DX, DX
+	JZ        done
+	VMOVUPS   (CX), Y6
+	VPAND     Y0, Y6, Y7
+	VPCMPGTD  Y7, Y3, Y8
+	VPSUBD    Y8, Y5, Y5
+	VPCMPEQD  Y2, Y7, Y8
+	VPADDD    Y8, Y5, Y5
+	VPADDD    Y1, Y7, Y7
+	VPMAXSD   Y7, Y4, Y4
+	VCVTPS2PH $0x00, Y6, (AX)
+	VMOVUPS   32(CX), Y6
+	VPAND     Y0, Y6, Y7
+	VPCMPGTD  Y7, Y3, Y8
+	VPSUBD    Y8, Y5, Y5
+	VPCMPEQD  Y2, Y7, Y8
+	VPADDD    Y8, Y5, Y5
+	VPADDD    Y1, Y7, Y7
+	VPMAXSD   Y7, Y4, Y4
+	VCVTPS2PH $0x00, Y6, 16(AX)
+	ADDQ      $0x20, AX
+	ADDQ      $0x40, CX
+	SUBQ      $0x10, DX
+	JMP       loop
+
+done:
+	VEXTRACTI128 $0x01, Y4, X0
+	VPMAXSD      X0, X4, X4
+	VPSHUFD      $0x4e, X4, X0
+	VPMAXSD      X0, X4, X4
+	VPSHUFD      $0xb1, X4, X0
+	VPMAXSD      X0, X4, X4
+	VMOVD        X4, AX
+	SUBL         $0x00800000, AX
+	MOVL         AX, largest+32(FP)
+	VEXTRACTI128 $0x01, Y5, X0
+	VPADDD       X0, X5, X5
+	VPSHUFD      $0x4e, X5, X0
+	VPADDD       X0, X5, X5
+	VPSHUFD      $0xb1, X5, X0
+	VPADDD       X0, X5, X5
+	VMOVD        X5, AX
+	SUBL         $0x00000000, AX
+	MOVL         AX, lost+36(FP)
+	VZEROUPPER
+	RET
+
 // func peak32_AVX2(n int)
 // Requires: AVX, AVX2, FMA3
 TEXT ·peak32_AVX2(SB), NOSPLIT, $0-8

@@ -18,6 +18,11 @@ type product[T Number] = func(sum, left, right []T, sumStride, rows, panels, r i
 // whether one of them is not finite.
 type finish[T Number] = func(dst, src []byte, sum []T, dtype formats.DType) (bad bool)
 
+// converter converts at most convertRun elements as [Convert] does, and returns how many
+// that were not zero are zero now. It reports false, whatever is in dst then, if one
+// overflowed or the types are none of its own: the caller does all of them in Go, then.
+type converter = func(dst []byte, to formats.DType, src []byte, from formats.DType) (under int64, ok bool)
+
 // engine is an implementation of the arithmetic. All give the same bits.
 type engine struct {
 	name             string
@@ -26,6 +31,7 @@ type engine struct {
 	panel32, panel64 int // columns of a panel of the right factor
 	finish32         finish[float32]
 	finish64         finish[float64]
+	convert          converter
 }
 
 const goPanel = 64
@@ -35,6 +41,7 @@ var reference = engine{
 	name:      "go",
 	product32: multiply(axpy), product64: multiply(axpy64), panel32: goPanel, panel64: goPanel,
 	finish32: add[float32], finish64: add[float64],
+	convert: func([]byte, formats.DType, []byte, formats.DType) (int64, bool) { return 0, false },
 }
 
 // active is the fastest engine that the processor has.

@@ -25,13 +25,13 @@ var (
 		name:      "avx2",
 		product32: byRows(product32x1_AVX2, product32x2_AVX2, product32x3_AVX2, product32x4_AVX2, product32x5_AVX2, product32x6_AVX2), panel32: 16,
 		product64: byRows(product64x1_AVX2, product64x2_AVX2, product64x3_AVX2, product64x4_AVX2, product64x5_AVX2, product64x6_AVX2), panel64: 8,
-		finish32: finish32AVX2, finish64: finish64AVX2,
+		finish32: finish32AVX2, finish64: finish64AVX2, convert: convertAVX2,
 	}
 	avx512 = engine{
 		name:      "avx512",
 		product32: byRows(product32x1_AVX512, product32x2_AVX512, product32x3_AVX512, product32x4_AVX512, product32x5_AVX512, product32x6_AVX512), panel32: 32,
 		product64: byRows(product64x1_AVX512, product64x2_AVX512, product64x3_AVX512, product64x4_AVX512, product64x5_AVX512, product64x6_AVX512), panel64: 16,
-		finish32: finish32AVX2, finish64: finish64AVX2,
+		finish32: finish32AVX2, finish64: finish64AVX2, convert: convertAVX2,
 	}
 )
 

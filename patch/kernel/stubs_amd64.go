@@ -175,6 +175,30 @@ func finishF32_AVX2(dst *byte, src *byte, sum *float32, n int) (bad uint32)
 //go:noescape
 func finishF64_AVX2(dst *byte, src *byte, sum *float64, n int) (bad uint32)
 
+// widenBF16_AVX2 writes n BF16, a multiple of 16, as float32, NaNs as quiet ones.
+//
+//go:noescape
+func widenBF16_AVX2(dst *byte, src *byte, n int)
+
+// widenF16_AVX2 writes n F16, a multiple of 16, as float32, NaNs as quiet ones.
+//
+//go:noescape
+func widenF16_AVX2(dst *byte, src *byte, n int)
+
+// narrowBF16_AVX2 writes n float32, a multiple of 16, rounded to BF16, NaNs as quiet ones. It
+// returns the largest magnitude of the finite ones, and how many have a magnitude other
+// than 0 below least. Magnitudes are the bits of a float32 without sign.
+//
+//go:noescape
+func narrowBF16_AVX2(dst *byte, src *byte, n int, least uint32) (largest uint32, lost uint32)
+
+// narrowF16_AVX2 writes n float32, a multiple of 16, rounded to F16, NaNs as quiet ones. It
+// returns the largest magnitude of the finite ones, and how many have a magnitude other
+// than 0 below least. Magnitudes are the bits of a float32 without sign.
+//
+//go:noescape
+func narrowF16_AVX2(dst *byte, src *byte, n int, least uint32) (largest uint32, lost uint32)
+
 // peak32_AVX2 does n times 12 fmas on vectors in registers, for benchmarks.
 func peak32_AVX2(n int)
 
