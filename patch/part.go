@@ -1,10 +1,8 @@
 package patch
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
@@ -87,49 +85,4 @@ func (n negated) ReadAt(p []byte, off int64) (int, error) {
 		p[i] ^= 0x80
 	}
 	return done, err
-}
-
-// maxTransposed bounds a saved weight that has to be turned: it is held whole. Heads of
-// classifiers, which is what is saved, are far smaller.
-const maxTransposed = 256 << 20
-
-// transposed returns a matrix the other way round. It is read when it is first needed.
-func transposed(t formats.Tensor) (formats.Tensor, error) {
-	if t.Size() > maxTransposed {
-		return t, fmt.Errorf("%s must be transposed and is too large for that (got %d bytes, want at most %d)", formats.Quote(t.Name), t.Size(), maxTransposed)
-	}
-	src := t
-	t.Shape = []int64{src.Shape[1], src.Shape[0]}
-	t.Data = &turned{src: src}
-	return t, nil
-}
-
-type turned struct {
-	src  formats.Tensor
-	once sync.Once
-	raw  *bytes.Reader
-	err  error
-}
-
-func (t *turned) ReadAt(p []byte, off int64) (int, error) {
-	t.once.Do(func() {
-		raw, err := t.src.ReadAll()
-		if err != nil {
-			t.err = err
-			return
-		}
-		rows, cols := t.src.Matrix()
-		size := t.src.DType.Bits() / 8
-		out := make([]byte, len(raw))
-		for i := range rows {
-			for j := range cols {
-				copy(out[(j*rows+i)*size:(j*rows+i+1)*size], raw[(i*cols+j)*size:])
-			}
-		}
-		t.raw = bytes.NewReader(out)
-	})
-	if t.err != nil {
-		return 0, t.err
-	}
-	return t.raw.ReadAt(p, off)
 }

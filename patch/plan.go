@@ -328,10 +328,7 @@ func (p *Plan) addReplace(m *Model, w Weighted, e adapter.Entry, u *adapter.Repl
 func (p *Plan) replace(t param, u *adapter.Replace, module string, unfit func(string, ...any) *formats.Error) error {
 	value := u.Value
 	if t.inOut && len(value.Shape) == 2 {
-		var err error
-		if value, err = transposed(value); err != nil {
-			return unfit("%v", err)
-		}
+		value = adapter.Transposed(value)
 	}
 	if !slices.Equal(t.Shape, value.Shape) {
 		err := unfit("shape differs from %s (got %v, want %v)", formats.Quote(t.Name), value.Shape, t.Shape)
