@@ -164,7 +164,7 @@ func interrupt(t testing.TB, y *yard, n int) {
 	t.Helper()
 	stop := errors.New("stop")
 	shards := 0
-	err := y.job(Options{Force: true, Resume: true, ID: "plan", NoSync: true, File: func(r FileResult) error {
+	opts := Options{Force: true, Resume: true, ID: "plan", NoSync: true, File: func(r FileResult) error {
 		if isWeights(r.Name) {
 			shards++
 		}
@@ -172,7 +172,9 @@ func interrupt(t testing.TB, y *yard, n int) {
 			return stop
 		}
 		return nil
-	}}).run(t.Context())
+	}}
+	opts.Workers = 1 // one file at a time: then it is certain how many are finished
+	err := y.job(opts).run(t.Context())
 	var r *ResumableError
 	if !errors.As(err, &r) || !errors.Is(err, stop) || r.Finished != n || r.Shards != 4 || r.Dir != filepath.Join(y.parent, ".out.graft-plan") {
 		t.Fatalf("got %+v", err)

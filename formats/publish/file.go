@@ -41,6 +41,8 @@ type BlockOptions struct {
 	// a file already, after it was written, from several goroutines. block is only
 	// valid during the call. An error stops the writing.
 	Observe func(t formats.Tensor, off int64, block []byte) error
+
+	pool pool
 }
 
 const (
@@ -54,6 +56,9 @@ func (o BlockOptions) withDefaults() BlockOptions {
 	}
 	if o.BlockBytes <= 0 {
 		o.BlockBytes = defaultBlock
+	}
+	if o.pool == nil {
+		o.pool = newPool(o.Workers)
 	}
 	return o
 }
@@ -104,7 +109,7 @@ func (w *fileWriter) run(ctx context.Context, parts []Part) error {
 	if err := fault.Truncate(w.f, total); err != nil {
 		return formats.Outputf(w.path, cause(err), "")
 	}
-	err := inParallel(ctx, w.opts.Workers, func(ctx context.Context, send func(block) error) error {
+	err := inParallel(ctx, w.opts.pool, func(ctx context.Context, send func(block) error) error {
 		return w.blocks(ctx, parts, send)
 	}, w.do)
 	if err != nil {

@@ -17,43 +17,46 @@ type block struct {
 	src     formats.SourceFile
 }
 
-type numbered struct {
-	n int
-	block
+// pool has a buffer for each worker: who has taken one may work on a block. Files that are
+// written at the same time share it, and it outlives each of them.
+type pool chan []byte
+
+func newPool(workers int) pool {
+	p := make(pool, workers)
+	for range workers {
+		p <- nil
+	}
+	return p
 }
 
-// inParallel lets workers do the blocks that produce sends. do gets the buffer that it
-// returned for the worker's block before. After a failure no more blocks are sent; of
-// several the one of the earliest block is returned.
-func inParallel(ctx context.Context, workers int, produce func(ctx context.Context, send func(block) error) error, do func(b block, buf []byte) ([]byte, error)) error {
+// inParallel lets workers do the blocks that produce sends. do gets a buffer that it may
+// use, and returns it or a larger one. After a failure no more blocks are sent; of several
+// the one of the earliest block is returned.
+func inParallel(ctx context.Context, workers pool, produce func(ctx context.Context, send func(block) error) error, do func(b block, buf []byte) ([]byte, error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	work := make(chan numbered)
 	var first firstError
 	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			var buf []byte
-			for b := range work {
-				var err error
-				if buf, err = do(b.block, buf); err != nil {
-					first.set(b.n, err)
-					cancel()
-				}
-			}
-		})
-	}
 	n := 0
 	err := produce(ctx, func(b block) error {
+		var buf []byte
 		select {
-		case work <- numbered{n, b}:
-			n++
-			return nil
+		case buf = <-workers:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		number := n
+		n++
+		wg.Go(func() {
+			buf, err := do(b, buf)
+			workers <- buf
+			if err != nil {
+				first.set(number, err)
+				cancel()
+			}
+		})
+		return nil
 	})
-	close(work)
 	wg.Wait()
 	if first.err != nil {
 		return first.err

@@ -17,7 +17,8 @@
 // beside the output, with a journal of their lengths and checksums; a later call of the
 // same plan reads them back, takes those that are still right and makes the rest.
 //
-// Memory is workers × block, whatever the size of the tensors, and one file's parts.
+// Memory is workers × block, whatever the size of the tensors, and the parts of a few files,
+// which are written at once by the same workers.
 package publish
 
 import (

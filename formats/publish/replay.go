@@ -22,7 +22,7 @@ func Replay(ctx context.Context, path string, parts []Part, opts BlockOptions) e
 	}
 	defer f.Close()
 	w := &fileWriter{f: f, path: path, opts: opts.withDefaults()}
-	return inParallel(ctx, w.opts.Workers, func(_ context.Context, send func(block) error) error {
+	return inParallel(ctx, w.opts.pool, func(_ context.Context, send func(block) error) error {
 		var dst int64
 		for _, p := range parts {
 			if _, _, ok := inFile(p); !ok && p.Tensor.Data != nil {
