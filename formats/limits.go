@@ -41,6 +41,7 @@ const (
 	// readers do. A graph in a graph takes three.
 	MaxProtobufDepth = 100
 	// MaxSkeletonBytes bounds the memory for a graph without its weights. Exports of
-	// large models take about 50 MB, with their stack traces.
-	MaxSkeletonBytes = 512 << 20
+	// large models take about 50 MB, with their stack traces; a file of nothing but tiny
+	// nodes takes eighty times its own size.
+	MaxSkeletonBytes = 256 << 20
 )

@@ -39,7 +39,7 @@ func (m *Model) params(module, name string) []param {
 // has rows of zeros for the others.
 func spread(u *adapter.LowRank, site Site) (*adapter.LowRank, error) {
 	in, out := site.InOutSize()
-	if u.B.Shape[0] != site.Outs || len(u.B.Shape) != 2 || len(u.A.Shape) != 2 {
+	if len(u.B.Shape) != 2 || len(u.A.Shape) != 2 || u.B.Shape[0] != site.Outs {
 		return nil, fmt.Errorf("shapes do not fit the %d outputs from %d on of %s: ΔW would be %v (got A %v, B %v, want %v)",
 			site.Outs, site.First, formats.Quote(site.Weight.Name), u.Shape(), u.A.Shape, u.B.Shape, []int64{site.Outs, in})
 	}

@@ -51,8 +51,9 @@ func newApp() *cli.App {
 		Name:  "graft",
 		Usage: "LoRA for real checkpoints",
 		Description: "graft gives chosen layers of a pretrained model low-rank factors, trains only those, and\n" +
-			"writes either the adapter or the merged model. It reads Hugging Face directories and\n" +
-			"safetensors files, holds a few blocks in memory, and leaves nothing half written.",
+			"writes either the adapter or the merged model. It reads Hugging Face directories,\n" +
+			"safetensors files and ONNX models, holds a few blocks in memory, and leaves nothing half\n" +
+			"written.",
 		UsageText:                 "graft COMMAND [flags and paths in any order]",
 		HideVersion:               true,
 		HideHelpCommand:           true,
@@ -223,8 +224,14 @@ func jsonFlag() cli.Flag {
 }
 
 func baseFlag() cli.Flag {
-	return &cli.StringFlag{Name: "base", Required: true, Usage: "the pretrained model: a directory, a cache folder, a safetensors file or, to merge, inject and verify, an ONNX file: a `PATH`"}
+	return &cli.StringFlag{Name: "base", Required: true, Usage: "the pretrained model: a directory, a cache folder or a safetensors file, a `PATH`"}
 }
+
+// onnxBaseFlag is that of commands that take ONNX models too.
+func onnxBaseFlag() cli.Flag {
+	return &cli.StringFlag{Name: "base", Required: true, Usage: "the pretrained model: a directory, a cache folder, a safetensors file or an ONNX file, a `PATH`"}
+}
+
 func adaptersFlag(required bool) cli.Flag {
 	return &cli.StringSliceFlag{Name: "adapter", Required: required, Usage: "an adapter `A[=W]`, its delta times W: a PEFT directory or an .onnx_adapter file; may be repeated"}
 }

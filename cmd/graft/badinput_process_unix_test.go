@@ -217,7 +217,7 @@ func asNobody(t *testing.T, _ *badInput, args []string) outcome {
 	return finish(t, cmd)
 }
 
-// withLittleMemory gives the process half as much memory for data as manyLayers has, on
+// withLittleMemory gives the process less memory for data than manyLayers has, on
 // systems that have such a limit. It takes a tenth, but Go reserves memory in large pieces.
 func withLittleMemory(t *testing.T, _ *badInput, args []string) outcome {
 	t.Helper()
@@ -225,7 +225,7 @@ func withLittleMemory(t *testing.T, _ *badInput, args []string) outcome {
 	if err != nil || raceDetector {
 		t.Skip("no bash to set a limit with, or a race detector that needs more")
 	}
-	return throughShell(t, args, bash, "-c", `ulimit -d 262144 && exec graft "$@"`)
+	return throughShell(t, args, bash, "-c", `ulimit -d 330000 && exec graft "$@"`)
 }
 
 // whileMerging runs a command while another process merges the same model.

@@ -10,8 +10,7 @@ import (
 
 // badInputs is the table of all that is known to go wrong outside graft, by the numbers of
 // one list: files (1–52), command lines (53–55), disks and signals (56–61), concurrency
-// (62–63). The numbers that are missing are those of formats that graft does not merge.
-// Rows with exit code 0 look like damage and are none.
+// (62–63). Rows with exit code 0 look like damage and are none.
 //
 // What the rows decide, where more than one answer makes sense:
 //
@@ -23,6 +22,19 @@ import (
 //   - 27: a lora_alpha of 0 is told in the summary ("zero delta"). A negative one is taken
 //     as it is, like PEFT: it subtracts.
 //   - 34: there is no way to leave out what does not fit: an adapter is merged whole.
+//   - 40: a graph's parts are counted by what they take in memory, which is eighty times the
+//     bytes of the smallest ones; the sums that rows 40b and 40c allow are of all that
+//     was ever allocated, about twice what is held at a time.
+//   - 43: an initializer that is an input too is a default that a caller may replace, and is
+//     merged into. A sparse weight is none that an adapter finds.
+//   - 44: what is not known is kept byte for byte, and an operator set that is not known is
+//     no reason to refuse: only operators that are known are changed.
+//   - 45: how a weight is stored follows from the operator, never from a shape. A weight that
+//     is computed from more than one tensor is no layer's.
+//   - 46: a file with several names (hard links) is read like any other: every name is as
+//     good as the next, and nothing is written in place.
+//   - 49: that the data of the output would take the place of data that is read is refused as
+//     any other overlap is.
 //   - 50–52: pickles are never read, so nothing in them runs; the content of a file
 //     decides what it is, not the ending of its name.
 //   - 54: a weight that is none is refused where the adapter is there; else the text could
@@ -36,7 +48,7 @@ import (
 //     belongs to another user and cannot go is told, and in nobody's way.
 //
 // Some rows stand for many, which other tests go through: a file cut at every length
-// (TestTruncatedAnywhere), every byte of a header changed (TestFlippedHeader), every
+// (TestTruncatedAnywhere, and TestTruncated of ONNX files), every byte of a header changed (TestFlippedHeader), every
 // operation of a disk failing (TestEveryOperationFails, TestDiskFailsForGood) or being the
 // last before an interruption or a kill (TestCancelledAtEveryOperation,
 // TestKilledAtEveryOperation, TestKilledAtRandom, TestKilledMerge), many readers and
@@ -194,8 +206,8 @@ var badInputs = []badInput{
 	{id: "27h", what: "lora_alpha is a string", files: option(`"lora_alpha": 7`, `"lora_alpha": "7"`), cmd: mergeCmd, code: 4, stderr: `reading "ad/adapter_config.json": lora_alpha must be a number (got a string)`},
 	{id: "27i", what: "lora_alpha is too large", files: option(`"lora_alpha": 7`, `"lora_alpha": 1e999`), cmd: mergeCmd, code: 4, stderr: `reading "ad/adapter_config.json": lora_alpha: number "1e999" is out of range`},
 	{id: "27j", what: "lora_alpha of a million digits", files: option(`"lora_alpha": 7`, `"lora_alpha": `+manyNines), cmd: mergeCmd, code: 4, stderr: `reading "ad/adapter_config.json": lora_alpha: number "` + nines + `"… is out of range`},
-	{id: "27k", what: "lora_alpha is 0", files: option(`"lora_alpha": 7`, `"lora_alpha": 0`), cmd: mergeCmd, code: 0, stderr: `merged 36.7 kB in N s`, stdout: "6 zero delta", check: same(weights, "out/model.safetensors")},
-	{id: "27l", what: "lora_alpha is negative", files: option(`"lora_alpha": 7`, `"lora_alpha": -7`), cmd: mergeCmd, code: 0, stderr: `merged 36.7 kB in N s`, check: sameAs("merge --base base --adapter ad --out two --rounding peft --quiet", "out", "two")},
+	{id: "27k", what: "lora_alpha is 0", files: option(`"lora_alpha": 7`, `"lora_alpha": 0`), cmd: mergeCmd, code: 0, stderr: `merged 38.8 kB in N s`, stdout: "6 zero delta", check: same(weights, "out/model.safetensors")},
+	{id: "27l", what: "lora_alpha is negative", files: option(`"lora_alpha": 7`, `"lora_alpha": -7`), cmd: mergeCmd, code: 0, stderr: `merged 38.8 kB in N s`, check: sameAs("merge --base base --adapter ad --out two --rounding peft --quiet", "out", "two")},
 	{id: "27m", what: "a number of a million digits in the model's config", files: all(learner, sub("base/config.json", `"rms_norm_eps": `, `"rms_norm_eps": `+manyNines)), cmd: trainCmd + " --max-steps 1 --out out", code: 4, stderr: `reading "base": config.json: rms_norm_eps must be a positive number (got a number)`},
 	{id: "27n", what: "a width of a million digits in the model's config", files: all(learner, sub("base/config.json", `"hidden_size": `, `"hidden_size": `+manyNines)), cmd: trainCmd + " --max-steps 1 --out out", code: 4, stderr: `reading "base": config.json: hidden_size must be a whole number from 1 to 1073741824 (got a number)`},
 	{id: "27o", what: "a width of a million digits, merged", files: sub("base/config.json", `"hidden_size": `, `"hidden_size": `+manyNines), cmd: mergeCmd + " --quiet", code: 0},
@@ -262,6 +274,121 @@ var badInputs = []badInput{
 	{id: "38d", what: "keys of older versions of diffusers", files: pairOf("attn1.processor.to_q_lora.down.weight F32 [2,4]", "attn1.processor.to_q_lora.up.weight F32 [4,2]"), cmd: mergeCmd, code: 5, stderr: `reading "ad/adapter_model.safetensors": tensor "base_model.model.attn1.processor.to_q_lora.down.weight": a key as older versions of diffusers write it (want PEFT's lora_A and lora_B)` + "\n" + `reading "ad/adapter_model.safetensors": tensor "base_model.model.attn1.processor.to_q_lora.up.weight": a key as older versions of diffusers write it (want PEFT's lora_A and lora_B)`},
 	{id: "38e", what: "one file of kohya's scripts", files: put("k.safetensors", zeros([]string{"lora_unet_q.lora_down.weight F32 [2,4]"})), cmd: "merge --base base --adapter k.safetensors --out out", code: 4, stderr: `reading "k.safetensors": an adapter is a directory with adapter_config.json and adapter_model.safetensors, or an .onnx_adapter file` + "\n" + `hint: if it is a file of such a directory, name the directory`},
 
+	// ONNX: the wire
+	{id: "39a", what: "an empty file", files: onnxBytes(""), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": 0 bytes: not an ONNX model`},
+	{id: "39b", what: "the last byte is missing", files: all(good, size("m.onnx", -1)), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 114: field 8 goes past the end of its message (got 4 bytes, 3 are left)`},
+	{id: "39c", what: "a varint of eleven bytes", files: onnxBytes("\x08" + strings.Repeat("\xff", 10) + "\x01"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 1: a number does not fit 64 bits`},
+	{id: "39d", what: "a length past the end", files: onnxBytes("\x3a\x05abcd"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 0: field 7 goes past the end of its message (got 5 bytes, 4 are left)`},
+	{id: "39e", what: "a length of 2^64-1", files: onnxBytes("\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01abcd"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 0: field 7 goes past the end of its message (got 18446744073709551615 bytes, 4 are left)`},
+	{id: "39f", what: "wire type 3", files: onnxBytes(pbInt(1, 8) + "\x3b"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 2: field 7 has wire type 3, which ONNX does not use: not an ONNX model, or damaged`},
+	{id: "39g", what: "wire type 4", files: onnxBytes(pbInt(1, 8) + "\x3c"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 2: field 7 has wire type 4, which ONNX does not use: not an ONNX model, or damaged`},
+	{id: "39h", what: "wire type 6", files: onnxBytes(pbInt(1, 8) + "\x3e"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 2: field 7 has wire type 6, which ONNX does not use: not an ONNX model, or damaged`},
+	{id: "39i", what: "wire type 7", files: onnxBytes(pbInt(1, 8) + "\x3f"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 2: field 7 has wire type 7, which ONNX does not use: not an ONNX model, or damaged`},
+	{id: "39j", what: "field 0", files: onnxBytes(pbInt(1, 8) + "\x02\x00"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 2: field number 0 (want 1 to 536870911)`},
+	{id: "39k", what: "a file that ends in a number", files: onnxBytes(pbInt(1, 8) + pb(7, "\x0d\x00\x00\x00")), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 5: the message ends within a number`},
+	{id: "39l", what: "a graph that is a number", files: onnxBytes(pbInt(1, 8) + pbInt(7, 1)), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 2: a graph has wire type 0 (want 2)`},
+	{id: "39m", what: "no graph", files: onnxBytes(pbInt(1, 8)), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": there is no graph in it: not an ONNX model`},
+	{id: "39n", what: "a Git LFS pointer", files: onnxBytes("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": not an ONNX model: a Git LFS pointer: run "git lfs pull" to get the file itself`},
+	{id: "39o", what: "a web page", files: onnxBytes("<!DOCTYPE html><html></html>"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": not an ONNX model: a web page`},
+	{id: "39p", what: "a safetensors file that is called so", files: copyTo(weights, "m.onnx"), cmd: "inspect m.onnx", code: 0, stdout: `"m.onnx": checkpoint`},
+	{id: "39q", what: "a model that is not called so", files: all(good, move("m.onnx", "m.safetensors")), cmd: "inspect m.safetensors", code: 0, stdout: `"m.safetensors": ONNX model`},
+
+	// ONNX: what a small file may cost
+	{id: "40a", what: "300,000 graphs in one another", files: onnxBytes(nestedGraphs(300_000)), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 632: messages are nested too deeply (want at most 100 levels)`},
+	{id: "40b", what: "a graph of nothing but tiny nodes", files: onnxModel(strings.Repeat(pb(1, pb(4, "A")), 1_500_000)), cmd: onnxCmd, code: 4, memory: 400, stderr: `reading "m.onnx": at byte 3043487: the graph takes too much memory (want at most 256 MiB without weights)`},
+	{id: "40c", what: "one node of nothing but inputs", files: onnxModel(pb(1, pb(4, "A"), strings.Repeat(pb(1), 9_000_000))), cmd: onnxCmd, code: 4, memory: 700, stderr: `reading "m.onnx": at byte 13421745: the graph takes too much memory (want at most 256 MiB without weights)`},
+	{id: "40d", what: "a function that calls itself", files: onnxBytes(calls(2, true)), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": functions call each other more than 100 deep, at node ""`},
+	{id: "40e", what: "functions that call each other 2^26 times", files: onnxBytes(calls(26, false)), cmd: onnxCmd, code: 4, memory: 160, stderr: `reading "m.onnx": functions call each other more than 1000000 times`},
+
+	// ONNX: 2 GiB
+	{id: "41a", what: "a file of 2 GiB", files: sparseFile("m.onnx", 1<<31), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": 2147483648 bytes (want at most 2147483647, which is all that protobuf allows)` + "\n" + `hint: larger models keep their weights in external data`},
+	{id: "41b", what: "weights of 2 GiB that are to go into the file", files: all(unit, sparseFile("w", 1<<31), onnxModel(product("MatMul", "q.weight"), weight([]int64{4, 4}, raw(64)), pb(5, pbInt(1, 1<<29), pbInt(2, 1), pb(8, "big"), outside("w")))), cmd: "merge --base m.onnx --adapter ad --external never --out out", code: 5, memory: 8, stderr: `writing "out": the model file gets too large (got 2147483797 bytes, want at most 2147483647)` + "\n" + `hint: external data has no such limit`},
+
+	// ONNX: shapes and data
+	{id: "42a", what: "a negative dimension", files: onnxModel(weight([]int64{-1}, raw(4))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": shape [-1] has a negative dimension`},
+	{id: "42b", what: "a shape whose product overflows", files: onnxModel(weight([]int64{1 << 62, 1 << 62}, raw(4))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": shape [4611686018427387904 4611686018427387904] overflows 64 bits`},
+	{id: "42c", what: "a shape whose bytes overflow", files: onnxModel(weight([]int64{1 << 59}, raw(4))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": shape [576460752303423488] of FLOAT overflows 64 bits`},
+	{id: "42d", what: "a dimension of 0", files: onnxModel(weight([]int64{0, 4}, raw(0))), cmd: "inspect m.onnx", code: 0, stdout: "0 parameters in 1 tensors"},
+	{id: "42e", what: "raw_data that is too short", files: onnxModel(weight([]int64{4, 4}, raw(63))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": raw_data does not fit (got 63 bytes, want 64: FLOAT of shape [4 4])`},
+	{id: "42f", what: "raw_data that is too long", files: onnxModel(weight([]int64{4, 4}, raw(65))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": raw_data does not fit (got 65 bytes, want 64: FLOAT of shape [4 4])`},
+	{id: "42g", what: "no data", files: onnxModel(weight([]int64{4, 4})), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": no data (want 64 bytes: FLOAT of shape [4 4])`},
+	{id: "42h", what: "raw_data and float_data", files: onnxModel(weight([]int64{1}, raw(4), pb(4, "abcd"))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": data in two places: raw_data and float_data`},
+	{id: "42i", what: "raw_data and external data", files: onnxModel(weight([]int64{1}, raw(4), outside("w"))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": data in two places: raw_data and external_data`},
+	{id: "42j", what: "too few floats", files: onnxModel(weight([]int64{2}, pb(4, "abcd"))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": float_data does not fit (got 1 values, want 2: FLOAT of shape [2])`},
+	{id: "42k", what: "floats as whole numbers", files: onnxModel(weight([]int64{1}, pbInt(5, 1))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": FLOAT elements in int32_data (want float_data)`},
+	{id: "42l", what: "65 dimensions", files: onnxModel(weight(make([]int64, 65), raw(0))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 136: a tensor of more than 64 dimensions`},
+	{id: "42m", what: "a tensor in segments", files: onnxModel(weight([]int64{1}, raw(4), pb(3))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 26: a tensor in segments, which nobody reads`},
+	{id: "42n", what: "external data of which nothing is said", files: onnxModel(weight([]int64{1}, pbInt(14, 1))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": its data is external, and external_data is missing`},
+
+	// ONNX: names
+	{id: "43a", what: "two initializers of one name", files: onnxModel(weight([]int64{1}, raw(4)), weight([]int64{1}, raw(4))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": two initializers of a graph have this name`},
+	{id: "43b", what: "an initializer without a name", files: onnxModel(pb(5, tensorFields("", []int64{1}, raw(4)))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 4: an initializer without a name`},
+	{id: "43c", what: "a name of a million bytes", files: onnxModel(pb(5, tensorFields(manyNines, []int64{1}, raw(4)))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 6: a tensor's name of 1000000 bytes (want at most 4096)`},
+	{id: "43d", what: "an initializer that is an input too", files: all(unit, onnxModel(product("MatMul", "q.weight"), weight([]int64{4, 4}, raw(64)), pb(11, pb(1, "q.weight")))), cmd: onnxCmd + " --quiet", code: 0, check: onlyOne("q.weight", 6)},
+	{id: "43e", what: "a sparse weight", files: all(unit, onnxModel(product("MatMul", "q.weight"), pb(15, pb(1, tensorFields("q.weight", []int64{1}, raw(4))), pb(2, pbInt(1, 1), pbInt(2, 7), raw(8)), pbInt(3, 4), pbInt(3, 4)))), cmd: onnxCmd, code: 5, stderr: `reading "ad": tensor "base_model.model.q.lora_A.weight": the base "m.onnx" has no module "q"`},
+	{id: "43f", what: "a name that a terminal must not see", files: onnxModel(pb(5, tensorFields("\x1b[31mq", []int64{1}, raw(3)))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "\x1b[31mq": raw_data does not fit (got 3 bytes, want 4: FLOAT of shape [1])`},
+
+	// ONNX: what is not known stays as it is
+	{id: "44a", what: "unknown fields, long varints, fields in another order", files: all(unit, onnxBytes(pb(8, pb(1, ""), pbInt(2, 9999))+pb(99, "later")+pb(7, weight([]int64{4, 4}, raw(64), pb(77, "inner")), product("MatMul", "q.weight", pbInt(55, 5)))+"\x08\x88\x80\x00")), cmd: "merge --base m.onnx --adapter ad=0 --out out --quiet", code: 0, check: same("m.onnx", "out")},
+	{id: "44b", what: "the same, with a change", files: all(unit, onnxBytes(pb(8, pb(1, ""), pbInt(2, 9999))+pb(99, "later")+pb(7, weight([]int64{4, 4}, raw(64), pb(77, "inner")), product("MatMul", "q.weight", pbInt(55, 5)))+"\x08\x88\x80\x00")), cmd: onnxCmd + " --quiet", code: 0, check: differsIn("m.onnx", "out", 1)},
+	{id: "44c", what: "a node without a kind", files: onnxModel(pb(1, pb(3, "n"))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 4: a node without an op_type`},
+	{id: "44d", what: "a tensor in two pieces", files: onnxModel(pb(1, pb(4, "C"), pb(5, pb(5, pbInt(2, 1), raw(4)), pb(5, pbInt(2, 1), raw(4))))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": at byte 21: an attribute's tensor is given twice; messages in pieces are not read here`},
+	{id: "44e", what: "an operator set that is too old to add to", files: all(unit, onnxBytes(pbInt(1, 3)+pb(7, product("MatMul", "q.weight"), weight([]int64{4, 4}, raw(64)))+pb(8, pbInt(2, 6)))), cmd: "inject --base m.onnx --adapter ad --mode baked --out out", code: 5, stderr: `reading "m.onnx": operator set 6 is too old to add to (want 7 or newer)`},
+
+	// ONNX: how a weight is stored
+	{id: "45a", what: "MatMul: as (in, out)", files: all(unit, good), cmd: onnxCmd + " --quiet", code: 0, check: onlyOne("q.weight", 6)},
+	{id: "45b", what: "Gemm with transB: as (out, in)", files: all(unit, onnxModel(product("Gemm", "q.weight", pb(5, pb(1, "transB"), pbInt(3, 1), pbInt(20, 2))), weight([]int64{4, 4}, raw(64)))), cmd: onnxCmd + " --quiet", code: 0, check: onlyOne("q.weight", 9)},
+	{id: "45c", what: "a Transpose before MatMul: as (out, in)", files: all(unit, onnxModel(pb(1, pb(1, "q.weight"), pb(2, "t"), pb(4, "Transpose")), product("MatMul", "t"), weight([]int64{4, 4}, raw(64)))), cmd: onnxCmd + " --quiet", code: 0, check: onlyOne("q.weight", 9)},
+	{id: "45d", what: "a DequantizeLinear before MatMul", files: all(unit, onnxModel(pb(1, pb(1, "q.weight"), pb(1, "s"), pb(2, "t"), pb(4, "DequantizeLinear")), product("MatMul", "t"), pb(5, pbInt(1, 4), pbInt(1, 4), pbInt(2, 3), pb(8, "q.weight"), raw(16)), pb(5, tensorFields("s", nil, raw(4))))), cmd: onnxCmd, code: 5, stderr: `reading "m.onnx": tensor "q.weight": cannot merge into the weight of module "q": it is quantised (DequantizeLinear)` + "\n" + `hint: graft inject adds the adapter to the graph beside it`},
+	{id: "45e", what: "a weight that is a sum", files: all(unit, onnxModel(pb(1, pb(1, "q.weight"), pb(1, "s"), pb(2, "t"), pb(4, "Add")), product("MatMul", "t"), weight([]int64{4, 4}, raw(64)), pb(5, tensorFields("s", []int64{4, 4}, raw(64))))), cmd: onnxCmd, code: 5, stderr: `reading "ad": tensor "base_model.model.q.lora_A.weight": the base "m.onnx" has no module "q"`},
+	{id: "45f", what: "a weight of whole numbers", files: all(unit, onnxModel(product("MatMul", "q.weight"), pb(5, pbInt(1, 4), pbInt(1, 4), pbInt(2, 7), pb(8, "q.weight"), raw(128)))), cmd: onnxCmd, code: 5, stderr: `reading "m.onnx": tensor "q.weight": cannot merge into the weight of module "q": it is quantised (INT64)` + "\n" + `hint: graft inject adds the adapter to the graph beside it`},
+
+	// ONNX: places of external data
+	{id: "46a", what: "no place", files: located(""), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: location "": there is none`},
+	{id: "46b", what: "an absolute path", files: located("/etc/passwd"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: location "/etc/passwd": it leads out of the model's directory`},
+	{id: "46c", what: "the directory above", files: located("../w"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: location "../w": it leads out of the model's directory`},
+	{id: "46d", what: "the directory above, later", files: located("a/../../w"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: location "a/../../w": it leads out of the model's directory`},
+	{id: "46e", what: "a backslash", files: located(`..\w`), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: location "..\\w": not a plain relative path`},
+	{id: "46f", what: "a URL", files: located("https://a/w"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: location "https://a/w": not a plain relative path`},
+	{id: "46g", what: "NUL", files: located("w\x00"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: location "w\x00": not a plain relative path`},
+	{id: "46h", what: "a million bytes", files: located(manyNines), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: location "` + nines + `"…: too long`},
+	{id: "46i", what: "the directory itself", files: located("."), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: location ".": not a plain relative path`},
+	{id: "46j", what: "no such file", files: located("none"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "none": tensor "q.weight": no such file`},
+	{id: "46k", what: "the model itself", files: located("m.onnx"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": the model file itself as external data`},
+	{id: "46l", what: "a directory", files: located("base"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "base": tensor "q.weight": not a regular file`},
+	{id: "46m", what: "a link out of the directory", files: all(mkdir("d"), located("l"), move("m.onnx", "d/m.onnx"), link("../w", "d/l")), cmd: "merge --base d/m.onnx --adapter ad --out out", code: 4, memory: 8, stderr: `reading "d/l": tensor "q.weight": a link that leads out of the model's directory` + "\n" + `hint: cp -rL makes a copy with the files themselves`},
+	{id: "46n", what: "a directory that is a link out of it", files: all(mkdir("d"), located("l/w"), move("m.onnx", "d/m.onnx"), link("..", "d/l")), cmd: "merge --base d/m.onnx --adapter ad --out out", code: 4, memory: 8, stderr: `reading "d/l/w": tensor "q.weight": path escapes from parent`},
+	{id: "46o", what: "a pipe", files: all(located("p"), pipe("p")), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "p": tensor "q.weight": not a regular file`},
+	{id: "46p", what: "a file of two names", files: all(unit, located("w"), hardLink("w", "w2")), cmd: onnxCmd + " --quiet", code: 0, check: onlyOne("q.weight", 6)},
+	{id: "46q", what: "a link within the directory", files: all(unit, located("l"), link("w", "l")), cmd: onnxCmd + " --quiet", code: 0, check: onlyOne("q.weight", 6)},
+
+	// ONNX: ranges of external data
+	{id: "47a", what: "a negative offset", files: located("w", "offset", "-4"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: offset "-4" is not a whole number from 0 to 9223372036854775807`},
+	{id: "47b", what: "an offset of 1e0", files: located("w", "offset", "1e0"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: offset "1e0" is not a whole number from 0 to 9223372036854775807`},
+	{id: "47c", what: "a hexadecimal offset", files: located("w", "offset", "0x4"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: offset "0x4" is not a whole number from 0 to 9223372036854775807`},
+	{id: "47d", what: "an offset of 2^64", files: located("w", "offset", "18446744073709551616"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: offset "18446744073709551616" is not a whole number from 0 to 9223372036854775807`},
+	{id: "47e", what: "an offset of a million digits", files: located("w", "offset", manyNines), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: offset "` + nines + `"… is not a whole number from 0 to 9223372036854775807`},
+	{id: "47f", what: "an offset past the end", files: located("w", "offset", "4"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: it ends past the end of "w" (offset 4, length 64, the file has 64 bytes)`},
+	{id: "47g", what: "an offset far past the end", files: located("w", "offset", "9223372036854775807"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: it ends past the end of "w" (offset 9223372036854775807, length 64, the file has 64 bytes)`},
+	{id: "47h", what: "a negative length", files: located("w", "length", "-64"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: length "-64" is not a whole number from 0 to 9223372036854775807`},
+	{id: "47i", what: "a length that is not the shape's", files: located("w", "length", "60"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: the length does not fit (got 60 bytes, want 64: FLOAT of shape [4 4])`},
+	{id: "47j", what: "an offset twice", files: located("w", "offset", "0", "offset", "0"), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data has "offset" twice`},
+	{id: "47k", what: "no length, and too little", files: onnxModelAndW(weight([]int64{17}, outside("w"))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: it ends past the end of "w" (offset 0, length 68, the file has 64 bytes)`},
+	{id: "47l", what: "tensors that overlap", files: onnxModelAndW(weight([]int64{4}, outside("w", "offset", "0")), pb(5, tensorFields("b", []int64{4}, outside("w", "offset", "8")))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "b": external_data: it overlaps that of "q.weight" in "w" (bytes 8 to 24, and 0 to 16)`},
+	{id: "47m", what: "tensors in one place", files: all(unit, onnxModelAndW(product("MatMul", "q.weight"), weight([]int64{4, 4}, outside("w")), pb(5, tensorFields("b", []int64{4, 4}, outside("w"))))), cmd: onnxCmd + " --quiet", code: 0, check: twoOf},
+
+	// ONNX: sizes of external data
+	{id: "48a", what: "a petabyte in a kilobyte", files: onnxModelAndW(weight([]int64{1 << 48}, outside("w"))), cmd: onnxCmd, code: 4, memory: 8, stderr: `reading "m.onnx": tensor "q.weight": external_data: it ends past the end of "w" (offset 0, length 1125899906842624, the file has 64 bytes)`},
+	{id: "48b", what: "64 bytes at the end of eight tebibytes", files: all(unit, located("big", "offset", "8796093022144"), sparseFile("big", 8<<40)), cmd: onnxCmd + " --quiet", code: 0, memory: 8, check: onlyOne("q.weight", 6)},
+
+	// ONNX: outputs over external data
+	{id: "49a", what: "the output's data is the input's", files: all(unit, located("out.data"), move("w", "out.data")), cmd: onnxCmd, code: 1, stderr: `output "out.data" overlaps input "out.data"` + "\n" + `hint: choose another place for the output: graft never changes its inputs`},
+	{id: "49b", what: "the output is the input's data", files: all(unit, located("out"), move("w", "out")), cmd: onnxCmd + " --force", code: 1, stderr: `output "out" overlaps input "out"` + "\n" + `hint: choose another place for the output: graft never changes its inputs`},
+	{id: "49c", what: "the output's data is another name of the input's", files: all(unit, located("w"), hardLink("w", "out.data")), cmd: onnxCmd + " --force", code: 1, stderr: `output "out.data" overlaps input "w"` + "\n" + `hint: choose another place for the output: graft never changes its inputs`},
+	{id: "49d", what: "the output's data is a link to the input's", files: all(unit, located("w"), link("w", "out.data")), cmd: onnxCmd + " --force", code: 1, stderr: `output "out.data" overlaps input "w"` + "\n" + `hint: choose another place for the output: graft never changes its inputs`},
+	{id: "49e", what: "an adapter file of the output is the input's data", files: all(unit, located("out.ad.onnx_adapter"), move("w", "out.ad.onnx_adapter")), cmd: "inject --base m.onnx --adapter ad --mode inputs --out out --force", code: 1, stderr: `output "out.ad.onnx_adapter" overlaps input "out.ad.onnx_adapter"` + "\n" + `hint: choose another place for the output: graft never changes its inputs`},
+	{id: "49f", what: "the output lies where a link leads to the input's directory", files: all(unit, located("out.data"), move("w", "out.data"), link(".", "l")), cmd: "merge --base m.onnx --adapter ad --force --out l/out", code: 1, stderr: `output "l/out.data" overlaps input "out.data"` + "\n" + `hint: choose another place for the output: graft never changes its inputs`},
+
 	// pickles, which are not read
 	{id: "50a", what: "a base of pickles", files: all(move(weights, "base/pytorch_model.bin")), cmd: mergeCmd, code: 4, stderr: `reading "base": no safetensors file in it` + "\n" + `hint: it has PyTorch .bin files: convert them with safetensors' convert script first`},
 	{id: "50b", what: "an adapter of pickles", files: put("ad/adapter_model.bin", canary), cmd: mergeCmd + " --dry-run", code: 0},
@@ -270,7 +397,7 @@ var badInputs = []badInput{
 	{id: "51", what: "an empty .bin", files: all(remove(factors), put("ad/adapter_model.bin", "")), cmd: mergeCmd, code: 4, stderr: `reading "ad": it has adapter_model.bin, a PyTorch pickle, and no adapter_model.safetensors` + "\n" + `hint: load it with PEFT and save it with safe_serialization=True`},
 	{id: "52a", what: "a PyTorch archive under a safetensors name", files: base("PK\x03\x04\x14\x00\x00\x00" + strings.Repeat("\x00", 64)), cmd: mergeCmd, code: 4, stderr: `reading "base/model.safetensors": not a safetensors file: it looks like a zip archive (PyTorch .bin or .npz)`},
 	{id: "52b", what: "a safetensors file under a .bin name, named itself", files: move(weights, "model.bin"), cmd: "merge --base model.bin --adapter ad --out out --quiet", code: 0},
-	{id: "52c", what: "pickles beside safetensors", files: put("base/pytorch_model.bin", canary), cmd: mergeCmd, code: 0, stderr: `note: not carried to the output: pytorch_model.bin` + "\n" + `merged 36.7 kB in N s`, check: func(t *testing.T) { mustNotExist(t, "out/pytorch_model.bin"); mustNotExist(t, "canary") }},
+	{id: "52c", what: "pickles beside safetensors", files: put("base/pytorch_model.bin", canary), cmd: mergeCmd, code: 0, stderr: `note: not carried to the output: pytorch_model.bin` + "\n" + `merged 38.8 kB in N s`, check: func(t *testing.T) { mustNotExist(t, "out/pytorch_model.bin"); mustNotExist(t, "canary") }},
 	{id: "52d", what: "a broken safetensors file beside pickles", files: all(base(""), put("base/pytorch_model.bin", canary)), cmd: mergeCmd, code: 4, stderr: `reading "base/model.safetensors": not a safetensors file: too short (got 0 bytes, want at least 8)`},
 
 	// the command line
@@ -291,7 +418,7 @@ var badInputs = []badInput{
 	{id: "54f", what: "a weight of a million digits", cmd: "merge --base base --adapter ad=" + manyNines + " --out out", code: 1, when: usage, stderr: `flag --adapter: weight "` + nines + `"… is not a finite number`},
 	{id: "54g", what: "a number that is none", cmd: "init --base base --target-modules q_proj --alpha NaN --out out", code: 1, when: usage, stderr: `flag --alpha: "NaN" is not a number`},
 	{id: "54h", what: "a number of a million digits", cmd: "init --base base --target-modules q_proj --rank " + manyNines + " --out out", code: 1, when: usage, stderr: `flag --rank: "` + nines + `"… is not a whole number`},
-	{id: "54i", what: "a weight of 0", cmd: "merge --base base --adapter ad=0 --out out", code: 0, stderr: `merged 36.7 kB in N s`, stdout: "6 zero delta", check: same(weights, "out/model.safetensors")},
+	{id: "54i", what: "a weight of 0", cmd: "merge --base base --adapter ad=0 --out out", code: 0, stderr: `merged 38.8 kB in N s`, stdout: "6 zero delta", check: same(weights, "out/model.safetensors")},
 	{id: "54j", what: "no output", cmd: "merge --base base --adapter ad", code: 1, when: usage, stderr: `--out is missing` + "\n" + `hint: usage: graft merge --base B --adapter A[=W]... --out P`},
 	{id: "54k", what: "a warm-up longer than the training", files: learner, cmd: trainCmd + " --max-steps 3 --warmup-steps 4 --out out", code: 1, stderr: `warm-up steps (got 4, want at most the run's 3)`},
 	{id: "54l", what: "the same, planned", files: learner, cmd: trainCmd + " --max-steps 3 --warmup-steps 4 --dry-run --out out", code: 1, stderr: `warm-up steps (got 4, want at most the run's 3)`},
@@ -340,7 +467,7 @@ var badInputs = []badInput{
 	{id: "59c", what: "Ctrl-C while a prompt is waited for", via: signalledWaiting, files: learner, cmd: "generate --base base --prompt -", code: 130, stderr: `interrupted; nothing was written`},
 	{id: "59d", what: "Ctrl-C twice where nothing can look at the first", via: signalledTwice, files: all(learner, pipe("p")), cmd: "train --base base --target-modules q_proj --data p --max-steps 1 --out out", code: -1, stderr: ""},
 	{id: "60a", what: "the staging of a killed run", files: put(".out.graft-0123456789abcdef/model.safetensors", "half"), cmd: mergeCmd + " --quiet", code: 0, check: func(t *testing.T) { mustNotExist(t, ".out.graft-0123456789abcdef") }},
-	{id: "60b", what: "the staging of another user's killed run", via: asNobody, files: leftByRoot, cmd: "merge --base base --adapter ad --out shared/out", code: 0, stderr: `note: "shared/.out.graft-0123456789abcdef" of an earlier run is not yours to remove, and stays` + "\n" + `merged 36.7 kB in N s`, check: func(t *testing.T) { mustExist(t, "shared/out/model.safetensors") }},
+	{id: "60b", what: "the staging of another user's killed run", via: asNobody, files: leftByRoot, cmd: "merge --base base --adapter ad --out shared/out", code: 0, stderr: `note: "shared/.out.graft-0123456789abcdef" of an earlier run is not yours to remove, and stays` + "\n" + `merged 38.8 kB in N s`, check: func(t *testing.T) { mustExist(t, "shared/out/model.safetensors") }},
 	{id: "61", what: "a memory smaller than the model", via: withLittleMemory, env: map[string]string{"GOMAXPROCS": "2"}, files: manyLayers, cmd: "merge --base large --adapter adapter --out out --quiet", code: 0},
 
 	// concurrency
@@ -359,6 +486,7 @@ var (
 )
 
 const (
+	onnxCmd  = "merge --base m.onnx --adapter ad --out out"
 	mergeCmd = "merge --base base --adapter ad --out out"
 	trainCmd = "train --base base --target-modules q_proj --data d.jsonl --quiet"
 )

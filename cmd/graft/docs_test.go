@@ -59,7 +59,7 @@ func TestExamples(t *testing.T) {
 // examples are those of docs/cli.md, one or several lines for each command.
 var examples = map[string]string{
 	"quickstart": "graft quickstart",
-	"inspect":    "graft inspect TinyLlama-1.1B\ngraft inspect my-adapter --json",
+	"inspect":    "graft inspect TinyLlama-1.1B\ngraft inspect my-adapter --json\ngraft inspect model.onnx --layers",
 	"init":       "graft init --base TinyLlama-1.1B --target-modules q_proj,v_proj --rank 16 --alpha 32 --out fresh",
 	"train": "graft train --base TinyLlama-1.1B --target-modules all-linear --rank 16 \\\n" +
 		"  --data train.jsonl --eval-share 0.1 --epochs 3 --learning-rate 2e-4 --out my-adapter\n" +
@@ -67,7 +67,10 @@ var examples = map[string]string{
 	"eval":     "graft eval --base TinyLlama-1.1B --adapter my-adapter --data held-out.jsonl",
 	"generate": "graft generate --base TinyLlama-1.1B --adapter my-adapter --prompt 'Once' --seed 1",
 	"merge": "graft merge --base TinyLlama-1.1B --adapter my-adapter --out merged\n" +
-		"graft merge --base TinyLlama-1.1B --adapter style=0.7 --adapter facts=0.5 --out merged --dry-run",
+		"graft merge --base TinyLlama-1.1B --adapter style=0.7 --adapter facts=0.5 --out merged --dry-run\n" +
+		"graft merge --base model.onnx --adapter my-adapter --out merged.onnx",
+	"inject": "graft inject --base model.onnx --adapter style --adapter facts --mode inputs --out lora.onnx\n" +
+		"graft inject --base model-int4.onnx --adapter my-adapter=0.5 --mode baked --out tuned.onnx",
 	"verify": "graft verify --base TinyLlama-1.1B --adapter my-adapter --merged merged",
 	"convert": "graft convert TinyLlama-1.1B --to safetensors --dtype f16 --out half\n" +
 		"graft convert merged --to safetensors --max-shard-size 2GB --out sharded\n" +
@@ -95,8 +98,9 @@ graft COMMAND [flags and paths in any order]
   dash does too. What follows ` + "`--`" + ` is a path whatever it looks like. A flag that is unknown, given twice
   (unless it may be repeated) or without a value is an error, and so is a path that belongs to no flag.
 - A model is a Hugging Face directory (one safetensors file, or shards with their index), the folder of a
-  model in the Hugging Face cache, or a bare safetensors file. An adapter is a PEFT LoRA directory or an
-  .onnx_adapter file of ONNX Runtime. What a path holds is decided by its content, never by its name.
+  model in the Hugging Face cache, or a bare safetensors file. ` + "`merge`, `inject`, `verify` and `inspect`" + ` also take
+  an ONNX file, whose external data lies where it says, in its directory. An adapter is a PEFT LoRA directory or
+  an .onnx_adapter file of ONNX Runtime. What a path holds is decided by its content, never by its name.
 - ` + "`--adapter A=W`" + ` multiplies the adapter's change by W: the text after the last "=" is a weight where it is a
   finite number, and else part of the path. Weights may be negative; 0 changes nothing.
 - Data goes to stdout, talk to stderr. With ` + "`--json`" + ` stdout is one JSON value with a ` + "`\"schema\"`" + ` such as

@@ -51,7 +51,7 @@ func evalAction(c *cli.Context) error {
 		return err
 	}
 	co := newConsole(c)
-	in, err := openOperands(c)
+	in, err := openOperands(c, false)
 	if err != nil {
 		return err
 	}

@@ -44,6 +44,11 @@ func weightFiles(c *formats.Checkpoint) ([]inputFile, error) {
 // files identifies all weight files that the operands are read from.
 func (o *operands) files() ([]inputFile, error) {
 	out, err := o.baseFiles()
+	if o.weights != nil && err == nil { // they decide which layer is which module
+		var files []inputFile
+		files, err = weightFiles(o.weights)
+		out = append(out, files...)
+	}
 	for _, w := range o.adapters {
 		var files []inputFile
 		if err == nil {

@@ -61,7 +61,7 @@ func generateAction(c *cli.Context) error {
 	if !utf8.ValidString(prompt) {
 		return formats.Usagef("the prompt is not valid UTF-8")
 	}
-	in, err := openOperands(c)
+	in, err := openOperands(c, false)
 	if err != nil {
 		return err
 	}

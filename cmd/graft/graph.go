@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/urfave/cli/v2"
@@ -17,17 +20,17 @@ import (
 
 // weightsFlag names the checkpoint that an ONNX model was exported from.
 func weightsFlag() cli.Flag {
-	return &cli.StringFlag{Name: "weights", Usage: "for an ONNX base whose names do not tell its modules: the checkpoint that it was exported from, a `PATH`"}
+	return &cli.StringFlag{Name: "weights", Usage: "for an ONNX model whose names do not tell its modules: the checkpoint that it was exported from, a `PATH`"}
 }
 
 // externalFlag says where the weights of a written ONNX model lie.
 func externalFlag() cli.Flag {
-	return &cli.StringFlag{Name: "external", Usage: "for an ONNX base: auto (weights stay inside or outside as they are), always (in OUT.data), never"}
+	return &cli.StringFlag{Name: "external", Value: "auto", Usage: "for an ONNX base, where weights lie: auto (inside or outside of the model file as they do), always (outside, in OUT.data) or never"}
 }
 
 func externalMode(c *cli.Context) (wire.ExternalMode, error) {
 	switch s := c.String("external"); s {
-	case "", "auto":
+	case "", "auto": // a command without the flag writes nothing
 		return wire.ExternalAuto, nil
 	case "always":
 		return wire.ExternalAlways, nil
@@ -36,6 +39,31 @@ func externalMode(c *cli.Context) (wire.ExternalMode, error) {
 	default:
 		return 0, formats.Usagef("--external %s is not known (want auto, always or never)", formats.Quote(s))
 	}
+}
+
+// openModel opens a model, which may be an ONNX file.
+func openModel(path string) (*operands, error) {
+	base, graph, err := open.Model(path)
+	if err != nil {
+		return nil, namingONNX(path, err)
+	}
+	return &operands{base: base, graph: graph}, nil
+}
+
+// namingONNX gives an error about a directory that holds no model a hint where ONNX files
+// are in it, which have to be named themselves.
+func namingONNX(path string, err error) error {
+	var e *formats.Error
+	if !errors.As(err, &e) || e.Hint != "" || e.File != path {
+		return err
+	}
+	for _, pattern := range []string{"*.onnx", "onnx/*.onnx"} {
+		// What a name cannot be a pattern for has no hint.
+		if found, _ := fs.Glob(os.DirFS(path), pattern); len(found) > 0 {
+			return e.WithHint("of an ONNX model name the file: %s", formats.Quote(filepath.Join(path, filepath.FromSlash(found[0]))))
+		}
+	}
+	return err
 }
 
 // openWeights opens what --weights names.
@@ -131,6 +159,28 @@ func graphFiles(c *cli.Context, e *wire.Edit, base, out string) (publish.Set, er
 	}
 	if len(set.Files) == 1 {
 		set.Layout = publish.OneFile
+		if c.Bool("resume") {
+			return set, formats.Usagef("a model in one file cannot be resumed: it is written whole or not at all").
+				WithHint("leave --resume out, or put the weights into a file beside the model with --external always")
+		}
 	}
 	return set, nil
+}
+
+// noteUnused says that an older output's data file stays where the new model has none: it
+// may be another's by now.
+func (p *publication) noteUnused() {
+	data := filepath.Base(p.out) + ".data"
+	for _, f := range p.set.Files {
+		if f.Name == data {
+			return
+		}
+	}
+	path := filepath.Join(filepath.Dir(p.out), data)
+	if _, err := os.Lstat(p.out); err != nil {
+		return
+	}
+	if _, err := os.Lstat(path); err == nil {
+		p.co.note("note: %s stays: the new model does not need it", formats.Quote(path))
+	}
 }

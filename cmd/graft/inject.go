@@ -5,6 +5,7 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -27,13 +28,13 @@ func injectCommand() *cli.Command {
 			"in-graph: the graph adds them to the weights, which a runtime does once when it loads it.\n" +
 			"Quantised layers can take inputs and baked.",
 		Flags: append([]cli.Flag{
-			baseFlag(), adaptersFlag(true),
+			&cli.StringFlag{Name: "base", Required: true, Usage: "the ONNX model, a `PATH`"}, adaptersFlag(true),
 			&cli.StringFlag{Name: "mode", Required: true, Usage: "inputs, baked or in-graph"},
 			&cli.StringFlag{Name: "names", Usage: "how factors are named: olive, peft or genai", Value: string(ortadapter.Olive)},
 			weightsFlag(), externalFlag(),
 			&cli.BoolFlag{Name: "sha256", Usage: "report the SHA-256 of every file, by reading it back"},
 			&cli.BoolFlag{Name: "no-fsync", Usage: "do not wait for the disk: faster, not safe against power loss"},
-		}, outputFlags("the model")...),
+		}, slices.Concat(narrowFlags(), outputFlags("the model"))...),
 		Action: injectAction,
 	}
 }
@@ -73,11 +74,12 @@ func injectAction(c *cli.Context) error {
 		return err
 	}
 	co := newConsole(c)
-	in, err := openOperands(c)
+	in, err := openOperands(c, true)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
+	in.noteLeftOutModules(co)
 	if in.graph == nil {
 		return formats.Usagef("inject takes an ONNX model, and %s is none", formats.Quote(in.base.Path())).WithHint("graft merge takes Hugging Face models")
 	}
@@ -117,12 +119,13 @@ func injectAction(c *cli.Context) error {
 	if res.Inputs, err = in.files(); err != nil {
 		return err
 	}
-	if pub.opts.ID, err = jobID(res.Inputs, "inject", res.Adapters, res.Mode, res.Names, c.String("external")); err != nil {
+	if pub.opts.ID, err = jobID(res.Inputs, "inject", res.Adapters, res.Mode, res.Names, c.String("external"), c.String("prefix"), c.StringSlice("skip-modules")); err != nil {
 		return err
 	}
 	if err := pub.check(); err != nil {
 		return err
 	}
+	pub.noteUnused()
 	if res.DryRun = c.Bool("dry-run"); res.DryRun {
 		return co.emit(res, res.table)
 	}

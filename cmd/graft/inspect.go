@@ -23,15 +23,22 @@ func inspectCommand() *cli.Command {
 		Name:      "inspect",
 		Usage:     "say what a model or adapter is, without loading it",
 		UsageText: "graft inspect PATH [--tensors] [--json]",
-		Flags:     append([]cli.Flag{&cli.BoolFlag{Name: "tensors", Usage: "list every tensor"}}, commonFlags()...),
-		Action:    inspectAction,
+		Description: "Of an ONNX model it says which layer is which module, by what (value: the numbers of\n" +
+			"--weights; scopes, weight, bias, node: names), and what the layer can take: merge, and\n" +
+			"the modes of inject.",
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "tensors", Usage: "list every tensor"},
+			&cli.BoolFlag{Name: "layers", Usage: "list every layer of an ONNX model by itself"},
+			weightsFlag(),
+		}, commonFlags()...),
+		Action: inspectAction,
 	}
 }
 
 type inspectResult struct {
 	Schema  string         `json:"schema"`
 	Path    string         `json:"path"`
-	Kind    string         `json:"kind"` // "checkpoint" or "adapter"
+	Kind    string         `json:"kind"` // "checkpoint", "onnx" or "adapter"
 	Tensors int            `json:"tensors"`
 	Params  int64          `json:"parameters"`
 	Bytes   int64          `json:"bytes"`
@@ -47,6 +54,9 @@ type inspectResult struct {
 	Modules   []moduleInfo  `json:"modules,omitempty"`
 	List      []tensorInfo  `json:"tensor_list,omitempty"`
 	Metadata  []metadataRow `json:"metadata,omitempty"`
+	Graph     *graphInfo    `json:"graph,omitempty"`
+
+	listLayers bool // of the graph
 }
 
 type fileInfo struct {
@@ -93,10 +103,19 @@ func inspectAction(c *cli.Context) error {
 	co := newConsole(c)
 	var res *inspectResult
 	var err error
-	if open.IsAdapter(path) {
-		res, err = inspectAdapter(co, path, c.Bool("tensors"))
+	if open.IsONNX(path) {
+		res, err = inspectGraph(c, co, path)
 	} else {
-		res, err = inspectCheckpoint(co, path, c.Bool("tensors"))
+		for _, name := range []string{"weights", "layers"} {
+			if c.IsSet(name) {
+				return formats.Usagef("--%s is about an ONNX model, and %s is none", name, formats.Quote(path))
+			}
+		}
+		if open.IsAdapter(path) {
+			res, err = inspectAdapter(co, path, c.Bool("tensors"))
+		} else {
+			res, err = inspectCheckpoint(co, path, c.Bool("tensors"))
+		}
 	}
 	if err != nil {
 		return err
@@ -117,7 +136,7 @@ func (r *inspectResult) count(t formats.Tensor, file string, list bool) {
 func inspectCheckpoint(co *console, path string, list bool) (*inspectResult, error) {
 	ckpt, err := open.Checkpoint(path)
 	if err != nil {
-		return nil, err
+		return nil, namingONNX(path, err)
 	}
 	defer ckpt.Close()
 	if err := co.checkReport("", placeOf(ckpt)); err != nil {
@@ -186,7 +205,14 @@ func inspectAdapter(co *console, path string, list bool) (*inspectResult, error)
 }
 
 func (r *inspectResult) print(w io.Writer) {
-	fmt.Fprintf(w, "%s: %s", formats.Quote(r.Path), r.Kind)
+	kind := r.Kind
+	if r.Graph != nil {
+		kind = "ONNX model"
+		if r.Graph.Producer != "" {
+			kind += " by " + formats.Quote(strings.TrimSpace(r.Graph.Producer+" "+r.Graph.Version))
+		}
+	}
+	fmt.Fprintf(w, "%s: %s", formats.Quote(r.Path), kind)
 	if r.ModelType != "" {
 		fmt.Fprintf(w, ", model type %s", formats.Quote(r.ModelType))
 	}
@@ -200,6 +226,9 @@ func (r *inspectResult) print(w io.Writer) {
 	}
 	slices.Sort(kinds)
 	fmt.Fprintf(w, "%s)\n", strings.Join(kinds, ", "))
+	if r.Graph != nil {
+		r.printGraph(w)
+	}
 	if r.Tied {
 		fmt.Fprintln(w, "the head is tied to the input embedding")
 	}
@@ -212,6 +241,9 @@ func (r *inspectResult) print(w io.Writer) {
 		for _, f := range r.Files {
 			fmt.Fprintf(t, "%s\t%d\t%s\n", printable(f.Name), f.Tensors, countText(f.Bytes))
 		}
+	}
+	if r.Graph != nil {
+		r.printGraphTables(t)
 	}
 	if len(r.Layers) > 0 {
 		fmt.Fprintln(t, "\nLAYER\tKIND\tSHAPE\tCOUNT")

@@ -19,12 +19,14 @@ func mergeCommand() *cli.Command {
 		UsageText: "graft merge --base B --adapter A[=W]... --out P",
 		Description: "The output has the base's layout, file names, dtypes and side files; tensors that no\n" +
 			"adapter changes are copied byte for byte. Several adapters add up before the one\n" +
-			"rounding to the base's dtype. Memory does not grow with the model.",
+			"rounding to the base's dtype. Memory does not grow with the model.\n" +
+			"Of an ONNX model the weights change and the graph stays, but for weights that layers\n" +
+			"share: one that changes alone gets a copy.",
 		Flags: append([]cli.Flag{
-			baseFlag(), adaptersFlag(true), weightsFlag(), externalFlag(),
+			onnxBaseFlag(), adaptersFlag(true), weightsFlag(), externalFlag(),
 			roundingFlag(),
 			&cli.BoolFlag{Name: "allow-lost", Usage: "accept targets whose whole change is lost to rounding"},
-		}, slices.Concat(publishFlags(), outputFlags("the merged model"))...),
+		}, slices.Concat(narrowFlags(), publishFlags(), outputFlags("the merged model"))...),
 		Action: mergeAction,
 	}
 }
@@ -74,11 +76,12 @@ func mergeAction(c *cli.Context) error {
 		return err
 	}
 	co := newConsole(c)
-	in, err := openOperands(c)
+	in, err := openOperands(c, true)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
+	in.noteLeftOutModules(co)
 	plan, err := in.plan(c.String("rounding"))
 	if err != nil {
 		return err
@@ -95,13 +98,16 @@ func mergeAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if pub.opts.ID, err = jobID(res.Inputs, "merge", res.Adapters, res.Rounding, c.String("max-shard-size"), c.String("external")); err != nil {
+	if pub.opts.ID, err = jobID(res.Inputs, "merge", res.Adapters, res.Rounding, c.String("max-shard-size"), c.String("external"), c.String("prefix"), c.StringSlice("skip-modules")); err != nil {
 		return err
 	}
 	if err := pub.check(); err != nil {
 		return err
 	}
 	pub.noteLeftOut(res.LeftOut)
+	if in.graph != nil {
+		pub.noteUnused()
+	}
 	if res.DryRun = c.Bool("dry-run"); res.DryRun {
 		return co.emit(res, func(w io.Writer) { res.table(w) })
 	}

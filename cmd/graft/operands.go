@@ -22,20 +22,27 @@ type operands struct {
 	graph    *wire.Model         // where the base is an ONNX model, else nil
 	weights  *formats.Checkpoint // of --weights, or nil
 	adapters []patch.Weighted
+	leftOut  []string // modules of adapters that --prefix and --skip-modules leave out
 }
 
-// openOperands opens what --base and --adapter name.
-func openOperands(c *cli.Context) (*operands, error) {
+// openOperands opens what --base and --adapter name. onnx says whether the base may be an
+// ONNX model.
+func openOperands(c *cli.Context, onnx bool) (*operands, error) {
 	for _, arg := range c.StringSlice("adapter") {
 		if err := checkWeight(arg); err != nil {
 			return nil, err
 		}
 	}
-	base, graph, err := open.Model(c.String("base"))
+	o := &operands{}
+	var err error
+	if onnx {
+		o, err = openModel(c.String("base"))
+	} else {
+		o.base, err = open.Checkpoint(c.String("base"))
+	}
 	if err != nil {
 		return nil, err
 	}
-	o := &operands{base: base, graph: graph}
 	if err := o.openWeights(c); err != nil {
 		o.Close()
 		return nil, err
@@ -44,6 +51,11 @@ func openOperands(c *cli.Context) (*operands, error) {
 		path, weight := splitWeight(arg)
 		a, err := open.Adapter(path)
 		if err != nil {
+			o.Close()
+			return nil, err
+		}
+		if err := o.narrow(c, a); err != nil {
+			a.Close()
 			o.Close()
 			return nil, err
 		}

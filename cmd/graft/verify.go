@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,12 +18,13 @@ func verifyCommand() *cli.Command {
 		Usage:     "check that a merged model is what merging gives",
 		UsageText: "graft verify --base B --adapter A[=W]... --merged M",
 		Description: "Computes every target again and compares every byte of every tensor. Exits with 3 and the\n" +
-			"first differences where they are not the same.",
+			"first differences where they are not the same. Of an ONNX model it compares the tensors,\n" +
+			"not the nodes.",
 		Flags: append([]cli.Flag{
-			baseFlag(), adaptersFlag(true), weightsFlag(),
+			onnxBaseFlag(), adaptersFlag(true), weightsFlag(),
 			&cli.StringFlag{Name: "merged", Required: true, Usage: "the merged model: a `PATH`"},
 			roundingFlag(),
-		}, commonFlags()...),
+		}, slices.Concat(narrowFlags(), commonFlags())...),
 		Action: verifyAction,
 	}
 }
@@ -47,16 +49,23 @@ func verifyAction(c *cli.Context) error {
 		return err
 	}
 	co := newConsole(c)
-	in, err := openOperands(c)
+	in, err := openOperands(c, true)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	merged, _, err := open.Model(c.String("merged"))
+	in.noteLeftOutModules(co)
+	merged, graph, err := open.Model(c.String("merged"))
 	if err != nil {
-		return err
+		return namingONNX(c.String("merged"), err)
 	}
 	defer merged.Close()
+	switch {
+	case graph == nil && in.graph != nil:
+		return formats.Usagef("the base is an ONNX model, and %s is none", formats.Quote(merged.Path()))
+	case graph != nil && in.graph == nil:
+		return formats.Usagef("%s is an ONNX model, and the base is none", formats.Quote(merged.Path()))
+	}
 	if err := co.checkReport("", append(in.paths(), merged.Path())...); err != nil {
 		return err
 	}

@@ -198,7 +198,7 @@ func TestTruncated(t *testing.T) {
 // TestSkeletonIsBounded refuses a graph whose parts take far more memory than their bytes.
 func TestSkeletonIsBounded(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes half a gigabyte")
+		t.Skip("it takes a quarter of a gigabyte")
 	}
 	tiny := strings.Repeat(node("A"), 1_500_000) // 5 bytes each
 	_, err := inMemory(str(modelGraph, tiny))

@@ -13,7 +13,8 @@ const (
 	costTensor    = 480
 	costGraph     = 400
 	costValueInfo = 160
-	costString    = 24
+	costString    = 40
+	costPair      = 80
 	costNumber    = 12
 )
 
@@ -124,6 +125,9 @@ func (p *parser) pair(dst *[]Pair, parent *message, f field) error {
 	if err != nil {
 		return err
 	}
+	if err := p.charge(f.start, costPair); err != nil {
+		return err
+	}
 	var pair Pair
 	err = p.fields(m, func(f field) error {
 		switch f.num {
@@ -143,7 +147,7 @@ func (p *parser) opset(dst *[]Opset, parent *message, f field) error {
 	if err != nil {
 		return err
 	}
-	if err := p.charge(f.start, costString); err != nil {
+	if err := p.charge(f.start, costPair); err != nil {
 		return err
 	}
 	var o Opset

@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,7 +17,7 @@ type agreement int
 
 const (
 	none    agreement = iota
-	mangled           // one ends with the other where dots are written as underscores
+	mangled           // one is the other, or ends with it, with underscores for the dots
 	suffix            // one ends with the other: the export began at another module
 	alias             // equal but for the name of attention
 	equal
@@ -34,11 +35,36 @@ func agrees(a, b string) agreement {
 	if endsWith(a, b, '.') || endsWith(b, a, '.') {
 		return suffix
 	}
-	a, b = strings.ReplaceAll(a, ".", "_"), strings.ReplaceAll(b, ".", "_")
-	if a == b || endsWith(a, b, '_') || endsWith(b, a, '_') {
+	if isMangled(a, b) || isMangled(b, a) {
 		return mangled
 	}
 	return none
+}
+
+// isMangled reports whether a name without dots is a path, or the end of it from one of its
+// modules on, with underscores for the dots; there may be more before that.
+func isMangled(name, path string) bool {
+	if strings.Contains(name, ".") {
+		return false
+	}
+	name = strings.ReplaceAll(name, "self_attn", "attn") // as withoutSelf has done with the path
+	for at := 0; strings.Contains(path[at:], "."); at += strings.IndexByte(path[at:], '.') + 1 {
+		end := strings.ReplaceAll(path[at:], ".", "_")
+		if name == end || at == 0 && endsWith(name, end, '_') {
+			return true
+		}
+	}
+	return false
+}
+
+// common counts the modules that two paths end with alike.
+func common(a, b string) int {
+	x, y := strings.Split(withoutSelf(a), "."), strings.Split(withoutSelf(b), ".")
+	n := 0
+	for n < len(x) && n < len(y) && x[len(x)-1-n] == y[len(y)-1-n] {
+		n++
+	}
+	return n
 }
 
 func endsWith(long, short string, sep byte) bool {
@@ -64,6 +90,8 @@ type Binding struct {
 	index *index
 	of    map[string][]*bound // by the adapters' module paths
 	order []string            // of the modules
+	parts map[string]bool     // names of modules anywhere in the evidence
+	named []string            // the modules that the adapters speak of
 }
 
 // bound is a layer as a module, or the part of one that is.
@@ -82,7 +110,19 @@ func Bind(m *wire.Model, weights *patch.Model, adapters ...*adapter.Adapter) (*B
 	if err != nil {
 		return nil, err
 	}
-	b := &Binding{Model: m, Layers: layers, index: x, of: map[string][]*bound{}}
+	b := &Binding{Model: m, Layers: layers, index: x, of: map[string][]*bound{}, parts: map[string]bool{}}
+	for _, l := range layers {
+		for _, ev := range l.Evidence {
+			for _, name := range strings.Split(ev.Path, ".") {
+				b.parts[name] = true
+			}
+		}
+	}
+	for _, a := range adapters {
+		for _, e := range a.Entries {
+			b.named = append(b.named, e.Module)
+		}
+	}
 	var problems formats.Problems
 	for _, a := range adapters {
 		for _, e := range a.Entries {
@@ -107,46 +147,117 @@ func Bind(m *wire.Model, weights *patch.Model, adapters ...*adapter.Adapter) (*B
 // match finds the layers of a module: those that agree with it best, of those the ones with
 // the strongest evidence.
 func (b *Binding) match(a *adapter.Adapter, e adapter.Entry) ([]*bound, error) {
-	best, strongest := none, 0
+	best, longest, strongest := none, 0, 0
 	var found []*Layer
 	for _, l := range b.Layers {
-		q, rank := l.agreesWith(e.Module)
-		if q == none || q < best || q == best && rank > strongest {
+		q, length, rank := l.agreesWith(e.Module)
+		order := cmp.Or(cmp.Compare(q, best), cmp.Compare(length, longest), cmp.Compare(strongest, rank))
+		if q == none || order < 0 {
 			continue
 		}
-		if q > best || rank < strongest {
+		if order > 0 {
 			found = nil
 		}
-		best, strongest = q, rank
+		best, longest, strongest = q, length, rank
 		found = append(found, l)
 	}
 	if best < equal {
-		if parts := b.partsOf(e.Module); len(parts) > 0 {
-			return parts, nil
+		if parts, err := b.partsOf(a, e); err != nil || len(parts) > 0 {
+			return parts, err
 		}
 	}
 	if len(found) == 0 {
-		return b.fused(e)
+		return b.fused(a, e)
+	}
+	if best <= suffix {
+		if err := b.checkTower(a, e, found[0]); err != nil {
+			return nil, err
+		}
 	}
 	out := make([]*bound, len(found))
 	for i, l := range found {
+		if why := l.folded(); why != "" {
+			return nil, formats.Unfitf(b.Model.Path, l.Weight.Name, "%s is module %s, but %s: its weight is no longer the module's", l.describe(), formats.Quote(e.Module), why).
+				WithHint("export again without that: torch.onnx.export(..., optimize=False), or training=TrainingMode.PRESERVE and do_constant_folding=False")
+		}
 		if i > 0 && !sameModule(found[0], l) {
 			return nil, ambiguous(a, e, found)
 		}
 		out[i] = &bound{Layer: l, module: e.Module}
 	}
+	if again := b.usesAgain(found); len(again) > 0 {
+		return nil, ambiguous(a, e, append(found, again...)).WithHint("a module that is used again looks like another with an equal weight: --weights DIR tells them apart")
+	}
 	return out, nil
+}
+
+// towers are names of parts of a model that have layers of the same names, of which an export
+// may hold one alone, without its name.
+var towers = []string{
+	"encoder", "decoder", "text_model", "vision_model", "audio_model", "text_encoder", "vision_encoder", "audio_encoder", "image_encoder",
+	"text_tower", "vision_tower", "audio_tower", "language_model",
+}
+
+// checkTower refuses a module of which the layer's name leaves out the part of the model that
+// it is in, where no name in the graph has that: it may be another part.
+func (b *Binding) checkTower(a *adapter.Adapter, e adapter.Entry, l *Layer) error {
+	short := strings.Split(e.Module, ".")
+	short = short[:max(0, len(short)-common(e.Module, l.closest(e.Module)))]
+	for _, name := range short {
+		if slices.Contains(towers, name) && !b.parts[name] {
+			return formats.Unfitf(a.Path, firstKey(e), "module %s may be %s, but nothing in the graph is called %s: its layers may be those of another part of the model", formats.Quote(e.Module), l.describe(), formats.Quote(name)).
+				WithHint("--prefix %s takes the adapter's modules below that for the graph's", strings.Join(short, "."))
+		}
+	}
+	return nil
+}
+
+// closest returns the path in the evidence that agrees best with a module.
+func (l *Layer) closest(module string) string {
+	best := ""
+	for _, ev := range l.Evidence {
+		if agrees(ev.Path, module) != none && common(ev.Path, module) >= common(best, module) {
+			best = ev.Path
+		}
+	}
+	return best
+}
+
+// usesAgain returns the layers that may be the found module's further uses: TorchScript
+// numbers those, and only a name that the module's bias has tells "fc_1", the second use
+// of fc, from a module fc_1 with an equal weight.
+func (b *Binding) usesAgain(found []*Layer) []*Layer {
+	var out []*Layer
+	for _, l := range b.Layers {
+		own, ok := l.at(ruleNode)
+		if !ok || l.Evidence[0] != own || l.frame != nil || slices.Contains(found, l) || l.Weight != found[0].Weight {
+			continue
+		}
+		first := reused.ReplaceAllString(own.Path, "")
+		e, ok := found[0].at(ruleNode)
+		if !ok || first == own.Path || first != e.Path {
+			continue
+		}
+		if !slices.ContainsFunc(b.named, func(module string) bool { return agrees(own.Path, module) >= suffix }) {
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
 // agreesWith returns how well the layer's evidence agrees with a module at best, and how
 // far down in it that is said first.
-func (l *Layer) agreesWith(module string) (best agreement, rank int) {
+func (l *Layer) agreesWith(module string) (best agreement, length, rank int) {
+	if ev, ok := l.at(ruleValue); ok && agrees(ev.Path, module) == none {
+		return none, 0, 0 // numbers are stronger than any name
+	}
 	for _, ev := range l.Evidence {
-		if q := agrees(ev.Path, module); q > best {
-			best, rank = q, slices.Index(rules, ev.Rule)
+		q, n := agrees(ev.Path, module), common(ev.Path, module)
+		if q > best || q == best && q != none && n > length {
+			best, length, rank = q, n, slices.Index(rules, ev.Rule)
 		}
 	}
-	return best, rank
+	return best, length, rank
 }
 
 // sameModule reports whether two layers are one module used twice: in two branches of an
@@ -161,7 +272,15 @@ func sameModule(a, b *Layer) bool {
 	if a.frame == nil && b.frame == nil && a.base() != "" {
 		return a.base() == b.base()
 	}
-	return a.Weight == b.Weight
+	return a.Weight == b.Weight || sameFold(a, b)
+}
+
+// sameFold reports whether the weights of two layers were made from one parameter: an
+// exporter that folds a transposition does so for each use of a module.
+func sameFold(a, b *Layer) bool {
+	x, ok := a.at(ruleWeight)
+	y, also := b.at(ruleWeight)
+	return ok && also && x == y && strings.HasPrefix(x.From, "[") && a.Path == b.Path
 }
 
 // inBranches reports whether two graphs lie in different branches of one If.
@@ -180,7 +299,7 @@ func inBranches(a, b *wire.Graph) bool {
 	return false
 }
 
-func ambiguous(a *adapter.Adapter, e adapter.Entry, layers []*Layer) error {
+func ambiguous(a *adapter.Adapter, e adapter.Entry, layers []*Layer) *formats.Error {
 	var names []string
 	for _, l := range layers {
 		names = append(names, l.describe())

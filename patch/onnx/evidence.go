@@ -5,12 +5,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed-b982eded/graft/formats"
 	wire "github.com/seed-b982eded/graft/formats/onnx"
+	"github.com/seed-b982eded/graft/patch"
 )
 
 // Evidence is a reason to think that a layer is a module.
 type Evidence struct {
-	Rule string // which kind of reason, strongest first: "scopes", "weight", "bias", "node"
+	Rule string // which kind of reason, strongest first: "value", "scopes", "weight", "bias", "node"
 	Path string // the module
 	From string // the name that says so
 }
@@ -131,6 +133,12 @@ func moduleOfWeight(name string) (string, bool) {
 			return module, true
 		}
 	}
+	// The names of torch.export's parameters, with underscores for the dots.
+	if flat, ok := strings.CutPrefix(name, "p_"); ok && !strings.Contains(name, ".") {
+		if module, ok := strings.CutSuffix(flat, "_weight"); ok && module != "" {
+			return module, true
+		}
+	}
 	return "", false
 }
 
@@ -195,6 +203,10 @@ func modulePath(name string) (string, bool) {
 		return "", false
 	}
 	segments = segments[:len(segments)-1]
+	// What ONNX Runtime fuses it names after an operation: "/up_proj/MatMul/MatMulAddFusion".
+	if last := len(segments) - 1; last > 0 && slices.Contains([]string{"MatMul", "Gemm", "Conv"}, reused.ReplaceAllString(segments[last], "")) {
+		segments = segments[:last]
+	}
 	out := segments[0]
 	for i, s := range segments[1:] {
 		before := segments[i]
@@ -264,4 +276,37 @@ func (l *Layer) contradicts(e Evidence) bool {
 		return true
 	}
 	return false
+}
+
+const metaRule = "pkg.onnxscript.rewriter.rule_name"
+
+var (
+	// ONNX Runtime names the product of a weight and what it was scaled by so.
+	scaledWeight = regexp.MustCompile(`^(ConvBnFusion_W_|ConvMulFusion_W_|MatMulBnFusion_)`)
+	// PyTorch's TorchScript exporter leaves convolutions their names, but not those that it
+	// folds a normalisation into.
+	anonymousConv = regexp.MustCompile(`^onnx::Conv_[0-9]+$`)
+)
+
+// folded says why a layer's weight is not the module's: an exporter or optimizer multiplied
+// something into it, by which an update of the module would have to be multiplied too, and
+// which the file no longer has. Numbers of the checkpoint prove or disprove that.
+func (l *Layer) folded() string {
+	if _, ok := l.at(ruleValue); ok {
+		return ""
+	}
+	if l.differs != "" {
+		return "it has other numbers than " + formats.Quote(l.differs) + " of the checkpoint"
+	}
+	for _, n := range l.tail {
+		for _, m := range n.Metadata {
+			if m.Key == metaRule && (strings.Contains(m.Value, "FuseBatchNorm") || strings.Contains(m.Value, "Affine")) {
+				return "the exporter folded a normalisation or scale into it (" + formats.Quote(m.Value) + ")"
+			}
+		}
+	}
+	if name := l.Weight.Name; scaledWeight.MatchString(name) || l.Kind == patch.Conv && anonymousConv.MatchString(name) {
+		return "an exporter or optimizer folded a normalisation or scale into it"
+	}
+	return ""
 }

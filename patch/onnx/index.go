@@ -1,6 +1,8 @@
 package onnx
 
 import (
+	"slices"
+
 	wire "github.com/seed-b982eded/graft/formats/onnx"
 )
 
@@ -73,13 +75,18 @@ func indexGraph(g *wire.Graph) *graphIndex {
 			}
 		}
 		for _, a := range n.Attributes {
-			if a.G != nil {
-				gi.inner = append(gi.inner, a.G)
-			}
-			gi.inner = append(gi.inner, a.Graphs...)
+			gi.inner = append(gi.inner, graphsOf(a)...)
 		}
 	}
 	return gi
+}
+
+// graphsOf returns the graphs that an attribute holds.
+func graphsOf(a *wire.Attribute) []*wire.Graph {
+	if a.G == nil {
+		return a.Graphs
+	}
+	return slices.Concat([]*wire.Graph{a.G}, a.Graphs)
 }
 
 // domainOf makes the two names of the standard domain one.
@@ -93,6 +100,34 @@ func domainOf(domain string) string {
 // called returns the function of the model that a node calls, or nil.
 func (x *index) called(n *wire.Node) *wire.Function {
 	return x.functions[functionName{domainOf(n.Domain), n.OpType, n.Overload}]
+}
+
+// attr returns a node's attribute, or nil. In a function it may stand for what the call
+// gives, or for the function's default.
+func (x *index) attr(n *wire.Node, name string, f *frame) *wire.Attribute {
+	a := n.Attr(name)
+	for a != nil && a.Ref != "" {
+		if f == nil {
+			return nil
+		}
+		call, ref := f.call, a.Ref
+		f = f.up
+		if a = call.Attr(ref); a != nil {
+			continue
+		}
+		for _, d := range x.called(call).Defaults {
+			if d.Name == ref {
+				return d
+			}
+		}
+	}
+	return a
+}
+
+// flag reports whether an attribute is there and not 0.
+func (x *index) flag(n *wire.Node, name string, f *frame) bool {
+	a := x.attr(n, name, f)
+	return a != nil && a.I != 0
 }
 
 // frame is a call of a function, and the calls around it; nil outside of functions.

@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -106,7 +107,7 @@ func (b *Binding) opset() int64 {
 // layerUpdates are the updates that one layer gets, by adapter.
 type layerUpdates struct {
 	*Layer
-	path string // the module, or the layer's own path where it holds several
+	path string // the module, or where the layer holds several the layer's name beside them
 	of   [][]piece
 }
 
@@ -145,21 +146,56 @@ func (b *Binding) collect(adapters []patch.Weighted) ([]*layerUpdates, error) {
 				}
 				lu := at[x.Layer]
 				if lu == nil {
-					lu = &layerUpdates{Layer: x.Layer, path: e.Module, of: make([][]piece, len(adapters))}
+					lu = &layerUpdates{Layer: x.Layer, path: x.pathFor(e.Module), of: make([][]piece, len(adapters))}
 					at[x.Layer] = lu
 					out = append(out, lu)
-				}
-				if x.outs > 0 {
-					lu.path = x.Path
-					if lu.path == "" {
-						lu.path = e.Module[:strings.LastIndexByte(e.Module, '.')+1] + "fused"
-					}
 				}
 				lu.of[i] = append(lu.of[i], piece{u, w.Weight, x.first, x.outs})
 			}
 		}
 	}
+	b.nameFused(out)
 	return out, problems.Err()
+}
+
+// pathFor returns what an update's factors are named after: the module, or beside it the
+// layer that the module is a part of.
+func (x *bound) pathFor(module string) string {
+	if x.outs == 0 {
+		return module
+	}
+	name := x.Path[strings.LastIndexByte(x.Path, '.')+1:]
+	if name == "" {
+		name = "fused"
+	}
+	return module[:strings.LastIndexByte(module, '.')+1] + name
+}
+
+// nameFused makes the paths unique of layers that hold several modules.
+func (b *Binding) nameFused(updates []*layerUpdates) {
+	modules := map[string]string{} // by path
+	for _, u := range updates {
+		if !u.fused() {
+			modules[u.path] = u.path
+		}
+	}
+	for _, u := range updates {
+		if !u.fused() {
+			continue
+		}
+		path, holds := u.path, strings.Join(b.modulesOf(u.Layer), "\x00")
+		for i := 1; modules[u.path] != "" && modules[u.path] != holds; i++ {
+			u.path = fmt.Sprintf("%s_%d", path, i)
+		}
+		modules[u.path] = holds
+	}
+}
+
+// fused reports whether an update is of some of the layer's outputs.
+func (u *layerUpdates) fused() bool {
+	return slices.ContainsFunc(u.of, func(pieces []piece) bool {
+		return slices.ContainsFunc(pieces, func(p piece) bool { return p.outs > 0 })
+	})
 }
 
 func (b *Binding) missing(a *adapter.Adapter, e adapter.Entry) error {
@@ -175,6 +211,9 @@ func (b *Binding) missing(a *adapter.Adapter, e adapter.Entry) error {
 			near[i] = formats.Quote(n)
 		}
 		return err.WithHint("nearest: %s", strings.Join(near, ", "))
+	}
+	if len(names) > 0 {
+		return err.WithHint("--weights DIR finds layers by the numbers of the checkpoint that the graph was exported from")
 	}
 	return err.WithHint("no layer of this graph has a name that tells its module: --weights DIR finds them by the numbers of the checkpoint that it was exported from")
 }

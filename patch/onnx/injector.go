@@ -19,14 +19,22 @@ type injector struct {
 	e         *wire.Edit
 	used      map[string]bool // names of values and nodes
 	opts      InjectOptions
-	factors   map[string]factorNames // by module and type
-	attached  map[use]bool           // operands that have their sum
+	factors   map[factorKey]factorNames
+	inputOf   map[string]factorKey // by path
+	attached  map[use]bool         // operands that have their sum
 	functions map[*wire.Node]*sharedNode
 }
 
 // factorNames are the values that hold the factors: A (in, r) and B (r, out), or those of
 // a convolution, (r, in, kernel…) and (out, r, 1…).
 type factorNames struct{ a, b string }
+
+// factorKey tells factors apart that layers cannot share.
+type factorKey struct {
+	path  string
+	dtype formats.DType
+	alpha float64
+}
 
 // sharedNode is a layer in a function, which all calls of that share.
 type sharedNode struct {
@@ -43,7 +51,7 @@ func newInjector(b *Binding, opts InjectOptions) *injector {
 	}
 	return &injector{
 		b: b, e: wire.NewEdit(b.Model), used: used, opts: opts,
-		factors: map[string]factorNames{}, attached: map[use]bool{}, functions: map[*wire.Node]*sharedNode{},
+		factors: map[factorKey]factorNames{}, inputOf: map[string]factorKey{}, attached: map[use]bool{}, functions: map[*wire.Node]*sharedNode{},
 	}
 }
 
@@ -53,44 +61,45 @@ func (in *injector) unfit(l *Layer, format string, args ...any) *formats.Error {
 
 // layer adds a layer's updates.
 func (in *injector) layer(u *layerUpdates, out *Injected) error {
+	site := InjectedSite{Module: u.path, Node: u.Node.Name, Quantized: u.Quantized}
+	all := slices.Concat(u.of...)
+	if in.opts.Mode != Inputs {
+		for _, p := range all {
+			site.Rank += p.u.Rank()
+		}
+	}
+	if in.opts.Mode == InGraph {
+		if u.Quantized != "" {
+			return in.unfit(u.Layer, "a quantised weight (%s) cannot be added to", u.Quantized).WithHint("--mode baked or inputs adds a branch beside it")
+		}
+		out.Sites = append(out.Sites, site)
+		return in.sum(u)
+	}
 	dtype, err := in.floatType(u.Layer)
 	if err != nil {
 		return err
 	}
-	if u.Kind == patch.Conv && u.Groups != 1 && in.opts.Mode != InGraph {
+	if u.Kind == patch.Conv && u.Groups != 1 {
 		return in.unfit(u.Layer, "a convolution of %d groups cannot get a side branch", u.Groups).WithHint("--mode in-graph, or graft merge, take it")
 	}
-	site := InjectedSite{Module: u.path, Node: u.Node.Name, Quantized: u.Quantized}
 	var f factorNames
-	switch in.opts.Mode {
-	case InGraph:
-		if u.Quantized != "" {
-			return in.unfit(u.Layer, "a quantised weight (%s) cannot be added to", u.Quantized).WithHint("--mode baked or inputs adds a branch beside it")
-		}
-		if dtype != formats.F64 {
-			dtype = formats.F32 // rounded to the weight's type once, after the sum
-		}
-		update := u.stack(slices.Concat(u.of...), dtype)
-		site.Rank = update.Rank()
-		out.Sites = append(out.Sites, site)
-		return in.sum(u, update, dtype)
-	case Baked:
-		update := u.stack(slices.Concat(u.of...), dtype)
-		site.Rank = update.Rank()
-		f = in.constants(u, update, dtype)
-	case Inputs:
+	if in.opts.Mode == Baked {
+		f = in.constants(u, u.stack(all, u.Alpha, dtype), dtype)
+	} else {
 		for i, pieces := range u.of {
 			if len(pieces) == 0 {
 				continue
 			}
-			update := u.stack(pieces, dtype)
+			update := u.stack(pieces, 1, dtype) // factors of other adapters are plain ones too
 			site.Rank = max(site.Rank, update.Rank())
 			a := out.Adapters[i]
 			if !slices.ContainsFunc(a.Entries, func(e adapter.Entry) bool { return e.Module == u.path }) {
 				a.Entries = append(a.Entries, adapter.Entry{Module: u.path, Update: update})
 			}
 		}
-		f = in.inputs(u, dtype)
+		if f, err = in.inputs(u, dtype); err != nil {
+			return err
+		}
 	}
 	out.Sites = append(out.Sites, site)
 	if u.frame == nil {
@@ -101,49 +110,26 @@ func (in *injector) layer(u *layerUpdates, out *Injected) error {
 
 // floatType returns the type that the layer computes with.
 func (in *injector) floatType(l *Layer) (formats.DType, error) {
-	of := func(n *wire.Node, arg int) (formats.DType, bool) {
-		if arg >= len(n.Inputs) {
-			return 0, false
-		}
-		c, ok := in.b.index.trace(place{n.Graph, n.Inputs[arg], l.frame})
-		return c.dtype(), ok
-	}
-	d, ok := l.chain.dtype(), true
-	switch {
-	case l.Quantized == "MatMulNBits":
-		d, ok = of(l.Node, 2)
-	case l.Quantized == "MatMulInteger" || l.Quantized == "DynamicQuantizeMatMul":
+	var d formats.DType
+	switch l.Quantized {
+	case "MatMulNBits":
+		d = in.b.index.dtypeOf(l.Node, 2, l.frame)
+	case "MatMulInteger", "DynamicQuantizeMatMul":
 		d = formats.F32
-	case l.chain.quant != nil:
-		d, ok = of(l.chain.quant, 1)
+	default:
+		d = in.b.index.dtype(&l.chain, 0)
 	}
-	if !ok || !d.IsFloat() {
+	if !d.IsFloat() {
 		return 0, in.unfit(l, "the type that it computes with is not known")
 	}
 	return d, nil
 }
 
-// dtype is that of the value at the operand.
-func (c *chain) dtype() formats.DType {
-	for _, s := range c.steps {
-		if s.node == nil || s.node.OpType != "Cast" {
-			continue
-		}
-		if to := s.node.Attr("to"); to != nil {
-			return wire.DataType(to.I).DType()
-		}
-	}
-	if c.leaf == nil {
-		return 0
-	}
-	return c.leaf.Data.DType
-}
-
 // stack makes one update of several pieces, of type dtype and with all scales in B.
-func (u *layerUpdates) stack(pieces []piece, dtype formats.DType) *adapter.LowRank {
+func (u *layerUpdates) stack(pieces []piece, scale float64, dtype formats.DType) *adapter.LowRank {
 	var as, bs []formats.Tensor
 	for _, p := range pieces {
-		b := adapter.Scaled(p.u.B, p.u.Scale*p.weight*u.alpha(), dtype)
+		b := adapter.Scaled(p.u.B, p.u.Scale*p.weight*scale, dtype)
 		if p.outs > 0 {
 			r := b.Shape[1]
 			b = adapter.Rows(b.Name, adapter.Zeros(dtype, p.first, r), b, adapter.Zeros(dtype, u.Out-p.first-p.outs, r))
@@ -153,19 +139,7 @@ func (u *layerUpdates) stack(pieces []piece, dtype formats.DType) *adapter.LowRa
 	return &adapter.LowRank{A: adapter.Rows("A", as...), B: adapter.Columns("B", bs...), Scale: 1, Embedding: u.Kind == patch.Embedding}
 }
 
-// alpha is what the operator multiplies its product with. Merging adds the plain ΔW to the
-// weight, so that a branch beside the operator has to multiply too.
-func (l *Layer) alpha() float64 {
-	if l.Node.OpType == "Gemm" || l.Node.OpType == "FusedMatMul" {
-		if a := l.Node.Attr("alpha"); a != nil {
-			return float64(a.F)
-		}
-	}
-	return 1
-}
-
-// key tells factors apart that layers cannot share.
-func (u *layerUpdates) key(dtype formats.DType) string { return u.path + "\x00" + dtype.String() }
+func (u *layerUpdates) key(dtype formats.DType) factorKey { return factorKey{u.path, dtype, u.Alpha} }
 
 // constants adds the factors as initializers.
 func (in *injector) constants(u *layerUpdates, update *adapter.LowRank, dtype formats.DType) factorNames {
@@ -177,8 +151,8 @@ func (in *injector) constants(u *layerUpdates, update *adapter.LowRank, dtype fo
 		a, b = adapter.Transposed(a), adapter.Transposed(b)
 	}
 	f := in.names(u, dtype)
-	in.e.AddInitializer(in.b.Model.Graph, f.a, a)
-	in.e.AddInitializer(in.b.Model.Graph, f.b, b)
+	in.initializer(f.a, a)
+	in.initializer(f.b, b)
 	return f
 }
 
@@ -191,11 +165,20 @@ func (in *injector) names(u *layerUpdates, dtype formats.DType) factorNames {
 
 // inputs adds the factors as inputs of the model with defaults of rank 0. Each module has
 // a dimension of its own: a runtime takes equal names for equal sizes.
-func (in *injector) inputs(u *layerUpdates, dtype formats.DType) factorNames {
-	if f, ok := in.factors[u.key(dtype)]; ok {
-		return f
+func (in *injector) inputs(u *layerUpdates, dtype formats.DType) (factorNames, error) {
+	key := u.key(dtype)
+	if f, ok := in.factors[key]; ok {
+		return f, nil
 	}
+	if other, ok := in.inputOf[u.path]; ok {
+		return factorNames{}, in.unfit(u.Layer, "it cannot take the factors of another use of %s (type %s and factor %v, and here %s and %v)", formats.Quote(u.path), other.dtype, other.alpha, dtype, u.Alpha)
+	}
+	in.inputOf[u.path] = key
 	f := in.names(u, dtype)
+	if a, b := in.opts.Names.Of(u.path, u.Kind == patch.Embedding); f.a != a || f.b != b {
+		return f, in.unfit(u.Layer, "the graph has a value %s or %s already, where its factors should be", formats.Quote(a), formats.Quote(b)).
+			WithHint("was the model given adapters before? inject into the original, with all of them")
+	}
 	rank := wire.Dim{Param: u.path + ".rank"}
 	known := func(n int64) wire.Dim { return wire.Dim{Value: n, Known: true} }
 	a, b := []wire.Dim{known(u.In), rank}, []wire.Dim{rank, known(u.Out)}
@@ -211,7 +194,7 @@ func (in *injector) inputs(u *layerUpdates, dtype formats.DType) factorNames {
 	elem, _ := wire.DataTypeOf(dtype)
 	in.input(wire.NewValueInfo{Name: f.a, ElemType: elem, Dims: a}, dtype)
 	in.input(wire.NewValueInfo{Name: f.b, ElemType: elem, Dims: b}, dtype)
-	return f
+	return f, nil
 }
 
 func (in *injector) input(v wire.NewValueInfo, dtype formats.DType) {
@@ -251,6 +234,12 @@ func (w *builder) cast(name, value, out string, to formats.DType) string {
 	return w.node("Cast", name, out, []wire.NewAttribute{{Name: "to", Type: wire.AttrInt, I: int64(elem)}}, value)
 }
 
+// scalar adds a constant.
+func (w *builder) scalar(name string, x float64, dtype formats.DType) string {
+	one := formats.FromFloat32s("", []int64{}, []float32{1})
+	return w.node("Constant", name, "", []wire.NewAttribute{{Name: "value", Type: wire.AttrTensor, T: adapter.Scaled(one, x, dtype)}})
+}
+
 // branch adds Y + B(A(X)) after the layer, behind the Add of its bias: there fusers find
 // what they look for, and a runtime can join both additions with the products.
 func (in *injector) branch(l *Layer, f factorNames) error {
@@ -260,6 +249,12 @@ func (in *injector) branch(l *Layer, f factorNames) error {
 		w.before = g.Nodes[next]
 	}
 	x := l.input.name
+	if l.turned {
+		if l.Node.OpType != "Gemm" { // of which X is a matrix
+			return in.unfit(l, "it transposes what it is applied to, which a branch beside it cannot").WithHint("--mode in-graph, or graft merge, take it")
+		}
+		x = w.transpose("lora_X/Transpose", x)
+	}
 	var d string
 	switch {
 	case l.Kind == patch.Conv:
@@ -272,14 +267,15 @@ func (in *injector) branch(l *Layer, f factorNames) error {
 		h := w.node("MatMul", "lora_A/MatMul", "", nil, w.transpose("lora_A/Transpose", f.a), x)
 		d = w.node("MatMul", "lora_B/MatMul", "", nil, w.transpose("lora_B/Transpose", f.b), h)
 	default:
-		if flag(l.Node, "transA") {
-			if l.Node.OpType != "Gemm" {
-				return in.unfit(l, "it transposes what it is applied to, which a branch beside it cannot").WithHint("--mode in-graph, or graft merge, take it")
-			}
-			x = w.transpose("lora_X/Transpose", x)
-		}
 		h := w.node("MatMul", "lora_A/MatMul", "", nil, x, f.a)
 		d = w.node("MatMul", "lora_B/MatMul", "", nil, h, f.b)
+	}
+	if in.opts.Mode == Inputs && l.Alpha != 1 {
+		dtype, err := in.floatType(l)
+		if err != nil {
+			return err
+		}
+		d = w.node("Mul", "lora/Mul", "", nil, d, w.scalar("lora_alpha/Constant", l.Alpha, dtype))
 	}
 	y := l.after.Outputs[0]
 	base := fresh(in.used, y+".base")
@@ -299,50 +295,76 @@ func (l *Layer) label() string {
 	return l.Node.Outputs[0]
 }
 
-// sum adds W + A·B in front of the operand.
-func (in *injector) sum(u *layerUpdates, update *adapter.LowRank, dtype formats.DType) error {
+// sum adds W + A·B in front of the operand. The operator's own factor multiplies both.
+func (in *injector) sum(u *layerUpdates) error {
 	at := u.attachment()
+	if u.chain.frame != nil {
+		return in.unfit(u.Layer, "its weight lies in a function that other calls share")
+	}
 	key := use{at.node, at.arg}
 	if in.attached[key] {
 		return nil
 	}
 	in.attached[key] = true
-	if at.node.Graph.Function != nil && u.frame != nil {
-		return in.unfit(u.Layer, "its weight lies in a function that other calls share")
+	if _, inside := u.outermostCall(); inside {
+		if err := in.b.apart(u.Weight, in.b.alike(u.Layer)); err != nil {
+			return err
+		}
+	}
+	narrow := in.b.index.dtype(&u.chain, at.from)
+	if !narrow.IsFloat() {
+		return in.unfit(u.Layer, "the type of its weight is not known")
+	}
+	wide := formats.F32 // rounded to the weight's type once, after the sum
+	if narrow == formats.F64 {
+		wide = formats.F64
 	}
 	w := &builder{in: in, graph: at.node.Graph, before: at.node, path: u.label()}
 	value := at.node.Inputs[at.arg]
-	narrow := u.chain.dtype()
-	if narrow != dtype {
-		value = w.cast("lora_W/Cast", value, "", dtype)
+	if narrow != wide {
+		value = w.cast("lora_W/Cast", value, "", wide)
 	}
-	var delta string
-	if u.Kind == patch.Conv {
-		update.A.Shape = []int64{update.Rank(), u.In}
-		update.B.Shape = []int64{u.Out, update.Rank()}
-	}
-	f := in.names(u, dtype)
-	main := in.b.Model.Graph
+	f, shape := in.deltaFactors(u, at.inOut, wide)
+	x, y := f.b, f.a
 	if at.inOut {
-		in.e.AddInitializer(main, f.a, adapter.Transposed(update.A))
-		in.e.AddInitializer(main, f.b, adapter.Transposed(update.B))
-		delta = w.node("MatMul", "lora/MatMul", "", nil, f.a, f.b)
-	} else {
-		in.e.AddInitializer(main, f.a, update.A)
-		in.e.AddInitializer(main, f.b, update.B)
-		delta = w.node("MatMul", "lora/MatMul", "", nil, f.b, f.a)
+		x, y = f.a, f.b
 	}
-	if u.Kind == patch.Conv {
-		shape := fresh(in.used, u.label()+".lora.shape")
-		in.e.AddInitializer(main, shape, int64s(u.Weight.Dims))
+	delta := w.node("MatMul", "lora/MatMul", "", nil, x, y)
+	if shape != "" {
 		delta = w.node("Reshape", "lora/Reshape", "", nil, delta, shape)
 	}
 	sum := w.node("Add", "lora/Add", "", nil, value, delta)
-	if narrow != dtype {
+	if narrow != wide {
 		sum = w.cast("lora/Cast", sum, "", narrow)
 	}
 	in.e.SetInput(at.node, at.arg, sum)
 	return nil
+}
+
+// deltaFactors adds the factors of ΔW, or of its transpose, and for a convolution the shape
+// that it has.
+func (in *injector) deltaFactors(u *layerUpdates, inOut bool, dtype formats.DType) (f factorNames, shape string) {
+	update := u.stack(slices.Concat(u.of...), 1, dtype)
+	a, b := update.A, update.B
+	if u.Kind == patch.Conv {
+		a.Shape, b.Shape = []int64{update.Rank(), u.In}, []int64{u.Out, update.Rank()}
+	}
+	if inOut {
+		a, b = adapter.Transposed(a), adapter.Transposed(b)
+	}
+	f = in.names(u, dtype)
+	in.initializer(f.a, a)
+	in.initializer(f.b, b)
+	if u.Kind == patch.Conv {
+		shape = fresh(in.used, u.label()+".lora.shape")
+		in.initializer(shape, int64s(u.Weight.Dims))
+	}
+	return f, shape
+}
+
+// initializer adds a tensor to the model's graph, where all graphs see it.
+func (in *injector) initializer(name string, data formats.Tensor) {
+	addInitializer(in.e, in.b.Model, in.b.Model.Graph, name, data)
 }
 
 func int64s(v []int64) formats.Tensor {
@@ -362,6 +384,9 @@ func (in *injector) share(l *Layer, f factorNames) error {
 	if s == nil {
 		s = &sharedNode{l, map[*wire.Node]factorNames{}}
 		in.functions[l.Node] = s
+	}
+	if s.layer.turned != l.turned {
+		return in.unfit(l, "calls of its function differ in what they transpose").WithHint("graft merge takes it")
 	}
 	s.calls[l.frame.call] = f
 	return nil
@@ -392,8 +417,8 @@ func (in *injector) finishFunctions() error {
 				return err
 			}
 			f = factorNames{fresh(in.used, l.label()+".lora_A.none"), fresh(in.used, l.label()+".lora_B.none")}
-			in.e.AddInitializer(in.b.Model.Graph, f.a, adapter.Zeros(dtype, l.In, 0))
-			in.e.AddInitializer(in.b.Model.Graph, f.b, adapter.Zeros(dtype, 0, l.Out))
+			in.initializer(f.a, adapter.Zeros(dtype, l.In, 0))
+			in.initializer(f.b, adapter.Zeros(dtype, 0, l.Out))
 		}
 		in.e.AppendInput(call, f.a)
 		in.e.AppendInput(call, f.b)

@@ -14,7 +14,8 @@ type Layer struct {
 	InOut  bool         // Weight is stored as (in, out)
 	In     int64        // of a convolution, with the kernel
 	Out    int64
-	Groups int64 // of a convolution, else 1
+	Groups int64   // of a convolution, else 1
+	Alpha  float64 // what a Gemm multiplies its product with, else 1
 
 	// Quantized is the operator that makes numbers of the weight, such as "MatMulNBits" or
 	// "DequantizeLinear"; empty for a weight of floats.
@@ -24,16 +25,18 @@ type Layer struct {
 	Path     string
 	Evidence []Evidence
 
-	parts []part // modules that have some of the outputs each, by value
-	frame *frame // calls around the node
-	arg   int    // the operand that is the weight
-	left  bool   // the weight is the first factor: the layer computes W·X
-	chain chain
-	input place // what the layer is applied to
-	biasT *wire.Tensor
-	bias  string       // the value that is added to the product; empty if none
-	after *wire.Node   // whose output is the layer's: the node itself, or the Add of the bias
-	tail  []*wire.Node // between the node and after, both included
+	differs string // the checkpoint's tensor of that name, where it has other numbers
+	parts   []part // modules that have some of the outputs each, by value
+	frame   *frame // calls around the node
+	arg     int    // the operand that is the weight
+	left    bool   // the weight is the first factor: the layer computes W·X
+	chain   chain
+	input   place // what the layer is applied to
+	turned  bool  // transposed first
+	biasT   *wire.Tensor
+	bias    string       // the value that is added to the product; empty if none
+	after   *wire.Node   // whose output is the layer's: the node itself, or the Add of the bias
+	tail    []*wire.Node // between the node and after, both included
 }
 
 // Find lists the layers of a model, graph by graph in the order of their nodes. A function
@@ -69,10 +72,7 @@ func (x *index) find(weights *patch.Model) ([]*Layer, error) {
 				layers = append(layers, l)
 			}
 			for _, a := range n.Attributes {
-				for _, inner := range append(a.Graphs, a.G) {
-					if inner == nil {
-						continue
-					}
+				for _, inner := range graphsOf(a) {
 					if err := walk(inner, f); err != nil {
 						return err
 					}
@@ -104,7 +104,7 @@ func (x *index) layer(n *wire.Node, f *frame) *Layer {
 	if domain != "" && domain != "com.microsoft" || len(n.Outputs) == 0 {
 		return nil
 	}
-	l := &Layer{Node: n, frame: f, Groups: 1, after: n, tail: []*wire.Node{n}}
+	l := &Layer{Node: n, frame: f, Groups: 1, Alpha: 1, after: n, tail: []*wire.Node{n}}
 	ok := false
 	switch n.OpType {
 	case "MatMul", "FusedMatMul":
@@ -157,20 +157,18 @@ func (x *index) matrix(l *Layer, arg int, inOut bool) bool {
 	return true
 }
 
-func flag(n *wire.Node, name string) bool {
-	a := n.Attr(name)
-	return a != nil && a.I != 0
-}
-
 // product is MatMul: X·W with W (in, out), or W·X with W (out, in). FusedMatMul may
 // transpose its operands.
 func (x *index) product(l *Layer, fused bool) bool {
 	if len(l.Node.Inputs) != 2 {
 		return false
 	}
-	transA, transB := fused && flag(l.Node, "transA"), fused && flag(l.Node, "transB")
-	if fused && (flag(l.Node, "transBatchA") || flag(l.Node, "transBatchB")) {
+	flag := func(name string) bool { return fused && x.flag(l.Node, name, l.frame) }
+	if flag("transBatchA") || flag("transBatchB") {
 		return false
+	}
+	if fused {
+		x.setAlpha(l)
 	}
 	_, leftConstant := x.trace(x.value(l, 0))
 	_, rightConstant := x.trace(x.value(l, 1))
@@ -178,11 +176,11 @@ func (x *index) product(l *Layer, fused bool) bool {
 	case leftConstant == rightConstant:
 		return false
 	case rightConstant:
-		l.input = x.value(l, 0)
-		return x.matrix(l, 1, !transB)
+		l.input, l.turned = x.value(l, 0), flag("transA")
+		return x.matrix(l, 1, !flag("transB"))
 	}
-	l.left, l.input = true, x.value(l, 1)
-	return x.matrix(l, 0, transA)
+	l.left, l.input, l.turned = true, x.value(l, 1), flag("transB")
+	return x.matrix(l, 0, flag("transA"))
 }
 
 // gemm is α·X·W + β·C with W (in, out), or (out, in) with transB.
@@ -193,11 +191,18 @@ func (x *index) gemm(l *Layer) bool {
 	if _, constant := x.trace(x.value(l, 0)); constant {
 		return false
 	}
-	l.input = x.value(l, 0)
+	l.input, l.turned = x.value(l, 0), x.flag(l.Node, "transA", l.frame)
+	x.setAlpha(l)
 	if len(l.Node.Inputs) > 2 {
 		x.setBias(l, x.value(l, 2))
 	}
-	return x.matrix(l, 1, !flag(l.Node, "transB"))
+	return x.matrix(l, 1, !x.flag(l.Node, "transB", l.frame))
+}
+
+func (x *index) setAlpha(l *Layer) {
+	if a := x.attr(l.Node, "alpha", l.frame); a != nil {
+		l.Alpha = float64(a.F)
+	}
 }
 
 // conv has a weight (out, in/groups, kernel…).
@@ -214,7 +219,7 @@ func (x *index) conv(l *Layer) bool {
 	for _, d := range c.leaf.Dims[1:] {
 		l.In *= d
 	}
-	if a := l.Node.Attr("group"); a != nil {
+	if a := x.attr(l.Node, "group", l.frame); a != nil {
 		l.Groups = a.I
 	}
 	if len(l.Node.Inputs) > 2 {
@@ -228,7 +233,7 @@ func (x *index) gather(l *Layer) bool {
 	if len(l.Node.Inputs) != 2 {
 		return false
 	}
-	if a := l.Node.Attr("axis"); a != nil && a.I != 0 {
+	if x.flag(l.Node, "axis", l.frame) {
 		return false
 	}
 	if _, constant := x.trace(x.value(l, 1)); constant {
@@ -244,7 +249,7 @@ func (x *index) gather(l *Layer) bool {
 // matMulNBits is com.microsoft's product with a weight of few bits: X·dequantised(B)ᵀ, of
 // which the attributes K and N are in and out.
 func (x *index) matMulNBits(l *Layer) bool {
-	k, n := l.Node.Attr("K"), l.Node.Attr("N")
+	k, n := x.attr(l.Node, "K", l.frame), x.attr(l.Node, "N", l.frame)
 	if len(l.Node.Inputs) < 3 || k == nil || n == nil || k.I <= 0 || n.I <= 0 {
 		return false
 	}
@@ -267,7 +272,7 @@ func (x *index) matMulInteger(l *Layer) bool {
 		return false
 	}
 	o := x.origin(x.value(l, 0))
-	if o.node == nil || o.node.OpType != "DynamicQuantizeLinear" || len(o.node.Inputs) == 0 {
+	if o.node == nil || o.node.OpType != "DynamicQuantizeLinear" || len(o.node.Inputs) == 0 || o.at.frame != l.frame {
 		return false
 	}
 	l.input = place{o.node.Graph, o.node.Inputs[0], o.at.frame}
@@ -310,10 +315,10 @@ func (x *index) only(n *wire.Node) *wire.Node {
 	return next
 }
 
-// findBias looks for an Add of a vector after the layer. Exporters put the bias first or
-// second.
+// findBias looks for an Add of a vector after a product X·W, of which the last dimension is
+// that of the outputs. Exporters put the bias first or second.
 func (x *index) findBias(l *Layer) {
-	if l.Kind == patch.Embedding {
+	if l.Kind != patch.Linear || l.left {
 		return
 	}
 	add := x.only(l.after)

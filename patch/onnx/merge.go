@@ -24,7 +24,7 @@ func (s *Sites) Merge(plan *patch.Plan) *wire.Edit {
 	for _, key := range s.copyKeys() {
 		c := s.copies[key]
 		data, _ := merged.Tensor(key)
-		e.AddInitializer(c.graph, c.name, data)
+		addInitializer(e, s.binding.Model, c.graph, c.name, data)
 		for _, l := range c.layers {
 			at := l.attachment()
 			name := c.name
@@ -48,15 +48,16 @@ func (s *Sites) Merge(plan *patch.Plan) *wire.Edit {
 type attachment struct {
 	node    *wire.Node
 	arg     int
+	from    int          // the step of the chain that the value at the operand comes from
 	between []*wire.Node // from the operand back to the weight
 	inOut   bool         // how the value at the operand lies
 }
 
 func (l *Layer) attachment() attachment {
 	at := attachment{node: l.Node, arg: l.arg, inOut: l.InOut}
-	for _, s := range l.chain.steps {
+	for i, s := range l.chain.steps {
 		if s.node == nil {
-			at.node, at.arg, at.between = s.call.node, s.call.arg, nil
+			at.node, at.arg, at.from, at.between = s.call.node, s.call.arg, i+1, nil
 			continue
 		}
 		at.between = append(at.between, s.node)
@@ -69,11 +70,25 @@ func (l *Layer) attachment() attachment {
 	return at
 }
 
+// addInitializer adds an initializer, which up to IR version 3 has to be an input too.
+func addInitializer(e *wire.Edit, m *wire.Model, g *wire.Graph, name string, data formats.Tensor) {
+	e.AddInitializer(g, name, data)
+	if m.IRVersion >= 4 || g != m.Graph {
+		return
+	}
+	elem, _ := wire.DataTypeOf(data.DType)
+	v := wire.NewValueInfo{Name: name, ElemType: elem}
+	for _, n := range data.Shape {
+		v.Dims = append(v.Dims, wire.Dim{Value: n, Known: true})
+	}
+	e.AddInput(g, v)
+}
+
 // attributes copies the attributes of a node that passes a value on: numbers all of them.
 func attributes(n *wire.Node) []wire.NewAttribute {
 	var out []wire.NewAttribute
 	for _, a := range n.Attributes {
-		out = append(out, wire.NewAttribute{Name: a.Name, Type: a.Type, I: a.I, F: a.F, S: a.S, Ints: a.Ints, Floats: a.Floats})
+		out = append(out, wire.NewAttribute{Name: a.Name, Ref: a.Ref, Type: a.Type, I: a.I, F: a.F, S: a.S, Ints: a.Ints, Floats: a.Floats})
 	}
 	return out
 }

@@ -44,6 +44,11 @@ func (b *Binding) Sites() (*Sites, error) {
 					WithHint("graft inject adds the adapter to the graph beside it"))
 				continue
 			}
+			if x.Kind == patch.Embedding && !x.InOut {
+				problems.Add(formats.Unfitf(b.Model.Path, x.Weight.Name, "cannot merge into the weight of module %s: an embedding that is stored transposed is not supported", formats.Quote(module)).
+					WithHint("graft inject adds the adapter to the graph"))
+				continue
+			}
 			if !slices.Contains(byLeaf[x.Weight], x.Layer) {
 				if byLeaf[x.Weight] == nil {
 					leaves = append(leaves, x.Weight)
@@ -99,7 +104,7 @@ func (s *Sites) share(leaf *wire.Tensor, layers []*Layer, used map[string]bool, 
 			continue
 		}
 		c := &copied{leaf: leaf, layers: groups[key], graph: layers[0].chain.graph}
-		if err := b.canCopy(c); err != nil {
+		if err := b.apart(leaf, c.layers); err != nil {
 			return err
 		}
 		module, _, _ := strings.Cut(key, "\x00")
@@ -123,6 +128,18 @@ func (b *Binding) modulesOf(l *Layer) []string {
 	for _, module := range b.order {
 		if slices.ContainsFunc(b.of[module], func(x *bound) bool { return x.Layer == l }) {
 			out = append(out, module)
+		}
+	}
+	return out
+}
+
+// alike returns the layers that are the same modules as one.
+func (b *Binding) alike(one *Layer) []*Layer {
+	var out []*Layer
+	modules := b.modulesOf(one)
+	for _, l := range b.Layers {
+		if slices.Equal(b.modulesOf(l), modules) {
+			out = append(out, l)
 		}
 	}
 	return out
@@ -165,39 +182,47 @@ func (l *Layer) isAt(e end) bool {
 	return a == nil && b == nil
 }
 
-// canCopy reports what stands in the way of giving some layers a copy of their weight.
-func (b *Binding) canCopy(c *copied) error {
-	for _, l := range c.layers {
+// apart reports what stands in the way of giving some layers a weight of their own.
+func (b *Binding) apart(leaf *wire.Tensor, layers []*Layer) error {
+	for _, l := range layers {
 		if l.chain.frame != nil {
-			return formats.Unfitf(b.Model.Path, c.leaf.Name, "it lies in a function that is called more than once, and %s cannot change alone", l.describe())
+			return formats.Unfitf(b.Model.Path, leaf.Name, "it lies in a function that is called more than once, and %s cannot change alone", l.describe())
 		}
-		last := -1
-		for i, s := range l.chain.steps {
-			if s.node == nil {
-				last = i
-			}
-		}
-		if last < 0 {
+		call, inside := l.outermostCall()
+		if !inside {
 			continue
 		}
-		// The copy is given to the call: all that the function does with it changes.
-		call := l.chain.steps[last].call
+		// The weight is given to the call: all that the function does with it changes.
 		fn := b.index.called(call.node)
 		shared := false
 		b.index.ends(place{fn.Body, fn.Inputs[call.arg], &frame{call.node, nil}}, func(e end) {
-			shared = shared || !slices.ContainsFunc(c.layers, func(l *Layer) bool { return l.isAt(e) })
+			shared = shared || !slices.ContainsFunc(layers, func(l *Layer) bool { return l.isAt(e) })
 		})
 		if shared {
-			return formats.Unfitf(b.Model.Path, c.leaf.Name, "function %s uses it for more than %s, which cannot change alone", formats.Quote(fn.Name), l.describe())
+			return formats.Unfitf(b.Model.Path, leaf.Name, "function %s uses it for more than %s, which cannot change alone", formats.Quote(fn.Name), l.describe())
 		}
 	}
 	return nil
 }
 
+// outermostCall returns the argument that the weight comes through, if the layer is in a
+// function: of nested calls the one around all others.
+func (l *Layer) outermostCall() (use, bool) {
+	for _, s := range slices.Backward(l.chain.steps) {
+		if s.node == nil {
+			return s.call, true
+		}
+	}
+	return use{}, false
+}
+
 // names returns every name that a value of the model has.
 func (b *Binding) names() map[string]bool {
 	used := map[string]bool{}
-	for _, gi := range b.index.graphs {
+	for g, gi := range b.index.graphs {
+		for _, name := range g.SparseNames {
+			used[name] = true
+		}
 		for name := range gi.produced {
 			used[name] = true
 		}

@@ -3,6 +3,7 @@ package onnx
 import (
 	"slices"
 
+	"github.com/seed-b982eded/graft/formats"
 	wire "github.com/seed-b982eded/graft/formats/onnx"
 )
 
@@ -19,8 +20,9 @@ type chain struct {
 
 // step is a node that passes a value on, or the argument of a call.
 type step struct {
-	node *wire.Node // passes on its first input
-	call use        // node is nil then
+	node  *wire.Node // passes on its first input
+	frame *frame     // calls around the node
+	call  use        // node is nil then
 }
 
 const maxSteps = 100 // on the way to a weight; a loop would be endless
@@ -53,7 +55,7 @@ func (x *index) trace(p place) (c chain, ok bool) {
 		switch n.OpType {
 		case "Identity", "Cast", "CastLike":
 		case "Transpose":
-			if !swapsTwo(n) {
+			if !x.swapsTwo(n, o.at.frame) {
 				return c, false
 			}
 			c.flipped = !c.flipped
@@ -62,10 +64,45 @@ func (x *index) trace(p place) (c chain, ok bool) {
 		default:
 			return c, false
 		}
-		c.steps = append(c.steps, step{node: n})
+		c.steps = append(c.steps, step{node: n, frame: o.at.frame})
 		p = place{o.at.graph, n.Inputs[0], o.at.frame}
 	}
 	return c, false
+}
+
+// dtype returns the type of a chain's value behind its steps from one on, counted from the
+// operand; 0 where it is not known.
+func (x *index) dtype(c *chain, from int) formats.DType {
+	for _, s := range c.steps[from:] {
+		switch {
+		case s.node == nil:
+		case s.node.OpType == "Cast":
+			if to := x.attr(s.node, "to", s.frame); to != nil {
+				return wire.DataType(to.I).DType()
+			}
+			return 0
+		case s.node.OpType == "CastLike":
+			return 0
+		case s.node.OpType == "DequantizeLinear":
+			if to := x.attr(s.node, "output_dtype", s.frame); to != nil && to.I != 0 {
+				return wire.DataType(to.I).DType()
+			}
+			return x.dtypeOf(s.node, 1, s.frame)
+		}
+	}
+	return c.leaf.Data.DType
+}
+
+// dtypeOf returns the type of a node's operand if it comes from a tensor of the file.
+func (x *index) dtypeOf(n *wire.Node, arg int, f *frame) formats.DType {
+	if arg >= len(n.Inputs) {
+		return 0
+	}
+	c, ok := x.trace(place{n.Graph, n.Inputs[arg], f})
+	if !ok {
+		return 0
+	}
+	return x.dtype(&c, 0)
 }
 
 // constantOf returns the tensor of a Constant node.
@@ -81,8 +118,8 @@ func constantOf(n *wire.Node) *wire.Tensor {
 
 // swapsTwo reports whether a Transpose exchanges the dimensions of a matrix. Without perm
 // it reverses them; whether there are two is seen from the leaf.
-func swapsTwo(n *wire.Node) bool {
-	perm := n.Attr("perm")
+func (x *index) swapsTwo(n *wire.Node, f *frame) bool {
+	perm := x.attr(n, "perm", f)
 	return perm == nil || slices.Equal(perm.Ints, []int64{1, 0})
 }
 

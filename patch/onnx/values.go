@@ -33,7 +33,7 @@ func matchValues(layers []*Layer, weights *patch.Model) error {
 		}
 		var same []patch.Site
 		for _, s := range weights.Sites {
-			if !s.Weight.DType.IsFloat() || s.Kind == patch.Other {
+			if !s.Weight.DType.IsFloat() || s.Kind != l.Kind { // a tied head is no embedding
 				continue
 			}
 			ok, err := l.holds(s)
@@ -44,9 +44,12 @@ func matchValues(layers []*Layer, weights *patch.Model) error {
 				same = append(same, s)
 			}
 		}
+		if len(same) == 0 && len(l.parts) == 0 {
+			l.contradict(weights)
+		}
 		if len(same) > 1 {
 			same = slices.DeleteFunc(same, func(s patch.Site) bool {
-				q, _ := l.agreesWith(s.Module)
+				q, _, _ := l.agreesWith(s.Module)
 				return q == none
 			})
 		}
@@ -55,6 +58,17 @@ func matchValues(layers []*Layer, weights *patch.Model) error {
 		}
 	}
 	return nil
+}
+
+// contradict notes that the checkpoint has other numbers for the module that names tell.
+func (l *Layer) contradict(weights *patch.Model) {
+	for _, s := range weights.Sites {
+		in, out := s.InOutSize()
+		if q, _, _ := l.agreesWith(s.Module); q >= suffix && in == l.In && out == l.Out && s.Weight.DType.IsFloat() {
+			l.differs = s.Weight.Name
+			return
+		}
+	}
 }
 
 // view reads a weight by (output, input), however it is stored.
@@ -90,15 +104,30 @@ func (l *Layer) holds(s patch.Site) (bool, error) {
 	if l.Kind != patch.Linear || s.Kind != patch.Linear {
 		return false, nil
 	}
-	first, err := a.find(b)
-	if err != nil || first < 0 {
+	candidates, err := a.find(b)
+	if err != nil {
 		return false, err
 	}
-	ok, err := a.equal(b, first)
-	if ok {
-		l.parts = append(l.parts, part{s.Module, first, b.out})
+	var at []int64
+	for first, maybe := range candidates {
+		if !maybe {
+			continue
+		}
+		ok, err := a.equal(b, int64(first))
+		if err != nil {
+			return false, err
+		}
+		if ok {
+			at = append(at, int64(first))
+		}
+		if len(at) > 1 { // which of them is it?
+			return false, nil
+		}
 	}
-	return false, err
+	if len(at) == 1 {
+		l.parts = append(l.parts, part{s.Module, at[0], b.out})
+	}
+	return false, nil
 }
 
 // equal compares b with a's outputs from first on.
@@ -137,9 +166,9 @@ func (a view) equal(b view, first int64) (bool, error) {
 	return true, nil
 }
 
-// find returns the output of a from which on b's may lie, by the first samples of b's
-// first, or −1.
-func (a view) find(b view) (int64, error) {
+// find returns for each output of a whether b's may lie from there on, by samples of b's
+// first.
+func (a view) find(b view) ([]bool, error) {
 	candidates := make([]bool, a.out-b.out+1)
 	for i := range candidates {
 		candidates[i] = true
@@ -148,17 +177,17 @@ func (a view) find(b view) (int64, error) {
 		n := (i*104729 + 7) % b.in
 		column, err := a.block(0, int64(len(candidates)), n, 1)
 		if err != nil {
-			return -1, err
+			return nil, err
 		}
 		y, err := b.block(0, 1, n, 1)
 		if err != nil {
-			return -1, err
+			return nil, err
 		}
 		for o, x := range column {
 			candidates[o] = candidates[o] && sameNumbers([]float32{x}, y, a.t.DType)
 		}
 	}
-	return int64(slices.Index(candidates, true)), nil
+	return candidates, nil
 }
 
 // block reads outs × ins elements, row by row of outputs, as float32.
