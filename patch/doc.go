@@ -7,6 +7,7 @@
 //   - [NewPlan] fits adapters to a base: every adapter tensor is used, every shape
 //     checked. [Plan.Merge] is the merged model as a lazy checkpoint, which a writer
 //     such as hf.Write pulls blocks out of.
+//   - [Combine] makes one adapter of several, and [Resize] gives one other ranks.
 //
 // The package knows checkpoints and adapters, not files: it reads and writes nothing
 // itself.

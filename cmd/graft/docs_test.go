@@ -71,10 +71,18 @@ var examples = map[string]string{
 		"graft merge --base model.onnx --adapter my-adapter --out merged.onnx",
 	"inject": "graft inject --base model.onnx --adapter style --adapter facts --mode inputs --out lora.onnx\n" +
 		"graft inject --base model-int4.onnx --adapter my-adapter=0.5 --mode baked --out tuned.onnx",
+	"diff": "graft diff TinyLlama-1.1B merged\n" +
+		"graft diff my-adapter my-adapter-2 --exit-code --tolerance 1e-6",
 	"verify": "graft verify --base TinyLlama-1.1B --adapter my-adapter --merged merged",
 	"convert": "graft convert TinyLlama-1.1B --to safetensors --dtype f16 --out half\n" +
 		"graft convert merged --to safetensors --max-shard-size 2GB --out sharded\n" +
 		"graft convert my-adapter --to onnx_adapter --names genai --out my.onnx_adapter",
+	"combine": "graft combine --adapter style=0.7 --adapter facts=0.5 --out both\n" +
+		"graft combine --adapter style --adapter facts --method svd --rank 16 --out both\n" +
+		"graft combine --adapter style --adapter facts --method ties --density 0.5 --out both",
+	"resize": "graft resize --adapter my-adapter --energy 0.99 --out smaller\n" +
+		"graft resize --adapter my-adapter --size 20MB --dtype bf16 --out smaller\n" +
+		"graft resize --adapter my-adapter --rank 16 --common --out served",
 	"completion": "graft completion bash",
 	"version":    "graft version --json",
 }

@@ -16,6 +16,7 @@ type Edit struct {
 
 	data           map[*Tensor]formats.Tensor
 	initializers   map[*Graph][]formats.Tensor
+	added          map[*Graph]map[string]bool // their names
 	nodes          map[*Graph][]newNode
 	inputs         map[*Node]map[int]string
 	outputs        map[*Node]map[int]string
@@ -67,7 +68,7 @@ type NewValueInfo struct {
 // NewEdit starts an edit. The model must stay open until the files are written.
 func NewEdit(m *Model) *Edit {
 	return &Edit{
-		m: m, data: map[*Tensor]formats.Tensor{}, initializers: map[*Graph][]formats.Tensor{}, nodes: map[*Graph][]newNode{},
+		m: m, data: map[*Tensor]formats.Tensor{}, initializers: map[*Graph][]formats.Tensor{}, added: map[*Graph]map[string]bool{}, nodes: map[*Graph][]newNode{},
 		inputs: map[*Node]map[int]string{}, outputs: map[*Node]map[int]string{}, appended: map[*Node][]string{},
 		graphInputs: map[*Graph][]NewValueInfo{}, valueInfos: map[*Graph][]NewValueInfo{}, functionInputs: map[*Function][]string{},
 	}
@@ -139,10 +140,14 @@ func (e *Edit) AddInitializer(g *Graph, name string, data formats.Tensor) {
 		e.fail("initializer %s: %v", formats.Quote(name), err)
 	case !known:
 		e.fail("initializer %s: ONNX has no type for %s", formats.Quote(name), data.DType)
-	case slices.ContainsFunc(e.initializers[g], func(t formats.Tensor) bool { return t.Name == name }):
+	case e.added[g][name]:
 		e.fail("initializer %s is added twice", formats.Quote(name))
 	default:
 		data.Name = name
+		if e.added[g] == nil {
+			e.added[g] = map[string]bool{}
+		}
+		e.added[g][name] = true
 		e.initializers[g] = append(e.initializers[g], data)
 	}
 }

@@ -63,19 +63,28 @@ func (e *Edit) check(name string, opts FileOptions) error {
 			}
 		}
 	}
-	for g, list := range e.initializers {
-		for _, t := range list {
-			if slices.ContainsFunc(g.Initializers, func(old *Tensor) bool { return old.Name == t.Name }) || slices.Contains(g.SparseNames, t.Name) {
+	for g, names := range e.added {
+		for _, t := range g.Initializers {
+			if names[t.Name] {
 				e.fail("initializer %s is there already", formats.Quote(t.Name))
+			}
+		}
+		for _, name := range g.SparseNames {
+			if names[name] {
+				e.fail("initializer %s is there already", formats.Quote(name))
 			}
 		}
 	}
 	for g, list := range e.graphInputs {
-		for i, v := range list {
-			if slices.ContainsFunc(g.Inputs, func(old *ValueInfo) bool { return old.Name == v.Name }) ||
-				slices.ContainsFunc(list[:i], func(other NewValueInfo) bool { return other.Name == v.Name }) {
+		have := map[string]bool{}
+		for _, v := range g.Inputs {
+			have[v.Name] = true
+		}
+		for _, v := range list {
+			if have[v.Name] {
 				e.fail("input %s is there already", formats.Quote(v.Name))
 			}
+			have[v.Name] = true
 		}
 	}
 	return e.err

@@ -35,7 +35,7 @@ func Checkpoint(path string) (*formats.Checkpoint, error) {
 		return hf.Open(path)
 	}
 	if IsONNX(path) {
-		return nil, formats.Rejectf(path, "", "it is an ONNX model, which this command does not take").WithHint("merge, verify, inject and inspect do")
+		return nil, formats.Rejectf(path, "", "it is an ONNX model, which this command does not take").WithHint("merge, verify, inject, inspect and diff do")
 	}
 	return safetensors.Open(path)
 }

@@ -174,6 +174,7 @@ func (x *bound) pathFor(module string) string {
 // nameFused makes the paths unique of layers that hold several modules.
 func (b *Binding) nameFused(updates []*layerUpdates) {
 	modules := map[string]string{} // by path
+	holding := b.modules()
 	for _, u := range updates {
 		if !u.fused() {
 			modules[u.path] = u.path
@@ -183,7 +184,7 @@ func (b *Binding) nameFused(updates []*layerUpdates) {
 		if !u.fused() {
 			continue
 		}
-		path, holds := u.path, strings.Join(b.modulesOf(u.Layer), "\x00")
+		path, holds := u.path, holding[u.Layer]
 		for i := 1; modules[u.path] != "" && modules[u.path] != holds; i++ {
 			u.path = fmt.Sprintf("%s_%d", path, i)
 		}

@@ -17,12 +17,22 @@ import (
 type injector struct {
 	b         *Binding
 	e         *wire.Edit
-	used      map[string]bool // names of values and nodes
+	used      *nameSet // names of values and nodes
 	opts      InjectOptions
 	factors   map[factorKey]factorNames
 	inputOf   map[string]factorKey // by path
 	attached  map[use]bool         // operands that have their sum
 	functions map[*wire.Node]*sharedNode
+	given     map[givenModule]bool
+	modules   map[*Layer]string   // that the layers are
+	alike     map[string][]*Layer // the layers, by that
+	apart     map[string]error    // what keeps those from changing alone, where it is known
+}
+
+// givenModule is a module of one of the adapters that [Injected] has.
+type givenModule struct {
+	adapter int
+	path    string
 }
 
 // factorNames are the values that hold the factors: A (in, r) and B (r, out), or those of
@@ -46,12 +56,19 @@ func newInjector(b *Binding, opts InjectOptions) *injector {
 	used := b.names()
 	for g := range b.Model.Graphs() {
 		for _, n := range g.Nodes {
-			used[n.Name] = true
+			used.used[n.Name] = true
+		}
+	}
+	modules, alike := b.modules(), map[string][]*Layer{}
+	for _, l := range b.Layers {
+		if key, ok := modules[l]; ok {
+			alike[key] = append(alike[key], l)
 		}
 	}
 	return &injector{
 		b: b, e: wire.NewEdit(b.Model), used: used, opts: opts,
 		factors: map[factorKey]factorNames{}, inputOf: map[string]factorKey{}, attached: map[use]bool{}, functions: map[*wire.Node]*sharedNode{},
+		given: map[givenModule]bool{}, modules: modules, alike: alike, apart: map[string]error{},
 	}
 }
 
@@ -93,7 +110,8 @@ func (in *injector) layer(u *layerUpdates, out *Injected) error {
 			update := u.stack(pieces, 1, dtype) // factors of other adapters are plain ones too
 			site.Rank = max(site.Rank, update.Rank())
 			a := out.Adapters[i]
-			if !slices.ContainsFunc(a.Entries, func(e adapter.Entry) bool { return e.Module == u.path }) {
+			if key := (givenModule{i, u.path}); !in.given[key] {
+				in.given[key] = true
 				a.Entries = append(a.Entries, adapter.Entry{Module: u.path, Update: update})
 			}
 		}
@@ -307,7 +325,7 @@ func (in *injector) sum(u *layerUpdates) error {
 	}
 	in.attached[key] = true
 	if _, inside := u.outermostCall(); inside {
-		if err := in.b.apart(u.Weight, in.b.alike(u.Layer)); err != nil {
+		if err := in.changesAlone(u.Layer); err != nil {
 			return err
 		}
 	}
@@ -339,6 +357,18 @@ func (in *injector) sum(u *layerUpdates) error {
 	}
 	in.e.SetInput(at.node, at.arg, sum)
 	return nil
+}
+
+// changesAlone reports what stands in the way of giving a layer, with all that are the same
+// modules, another weight.
+func (in *injector) changesAlone(l *Layer) error {
+	key := in.modules[l]
+	err, ok := in.apart[key]
+	if !ok {
+		err = in.b.apart(l.Weight, in.alike[key])
+		in.apart[key] = err
+	}
+	return err
 }
 
 // deltaFactors adds the factors of ΔW, or of its transpose, and for a convolution the shape

@@ -36,6 +36,7 @@ func (b *Binding) Sites() (*Sites, error) {
 	var problems formats.Problems
 	weight := map[*Layer]formats.Tensor{}
 	byLeaf := map[*wire.Tensor][]*Layer{}
+	seen := map[*Layer]bool{}
 	var leaves []*wire.Tensor
 	for _, module := range b.order {
 		for _, x := range b.of[module] {
@@ -49,20 +50,25 @@ func (b *Binding) Sites() (*Sites, error) {
 					WithHint("graft inject adds the adapter to the graph"))
 				continue
 			}
-			if !slices.Contains(byLeaf[x.Weight], x.Layer) {
-				if byLeaf[x.Weight] == nil {
-					leaves = append(leaves, x.Weight)
-				}
-				byLeaf[x.Weight] = append(byLeaf[x.Weight], x.Layer)
+			if seen[x.Layer] {
+				continue
 			}
+			seen[x.Layer] = true
+			if byLeaf[x.Weight] == nil {
+				leaves = append(leaves, x.Weight)
+			}
+			byLeaf[x.Weight] = append(byLeaf[x.Weight], x.Layer)
 		}
 	}
 	if err := problems.Err(); err != nil {
 		return nil, err
 	}
-	used := b.names()
+	used, modules, having := b.names(), b.modules(), map[*wire.Tensor]int{}
+	for _, l := range b.Layers {
+		having[l.Weight]++
+	}
 	for _, leaf := range leaves {
-		problems.Add(s.share(leaf, byLeaf[leaf], used, weight))
+		problems.Add(s.share(leaf, byLeaf[leaf], having[leaf], used, modules, weight))
 	}
 	if err := problems.Err(); err != nil {
 		return nil, err
@@ -82,19 +88,20 @@ func quantisedAs(l *Layer) string {
 	return l.Weight.DataType.String()
 }
 
-// share decides which layers keep a weight and which get copies of it.
-func (s *Sites) share(leaf *wire.Tensor, layers []*Layer, used map[string]bool, weight map[*Layer]formats.Tensor) error {
+// share decides which layers keep a weight, which having layers have, and which get copies
+// of it.
+func (s *Sites) share(leaf *wire.Tensor, layers []*Layer, having int, used *nameSet, modules map[*Layer]string, weight map[*Layer]formats.Tensor) error {
 	b := s.binding
 	groups := map[string][]*Layer{}
 	var order []string
 	for _, l := range layers {
-		key := strings.Join(b.modulesOf(l), "\x00")
+		key := modules[l]
 		if groups[key] == nil {
 			order = append(order, key)
 		}
 		groups[key] = append(groups[key], l)
 	}
-	others := b.others(leaf, layers)
+	others := b.others(leaf, layers, having)
 	for i, key := range order {
 		if i == 0 && others == 0 {
 			s.tensors[leaf.Key] = leaf
@@ -122,44 +129,62 @@ func (s *Sites) share(leaf *wire.Tensor, layers []*Layer, used map[string]bool, 
 	return nil
 }
 
-// modulesOf returns the modules that a layer is.
-func (b *Binding) modulesOf(l *Layer) []string {
-	var out []string
+// modules returns the modules that each layer is, joined by zero bytes, of those that are
+// any.
+func (b *Binding) modules() map[*Layer]string {
+	all := map[*Layer]string{}
 	for _, module := range b.order {
-		if slices.ContainsFunc(b.of[module], func(x *bound) bool { return x.Layer == l }) {
-			out = append(out, module)
+		for _, x := range b.of[module] {
+			old, ok := all[x.Layer]
+			switch {
+			case !ok:
+				all[x.Layer] = module
+			case old != module && !strings.HasSuffix(old, "\x00"+module):
+				all[x.Layer] = old + "\x00" + module
+			}
 		}
 	}
-	return out
+	return all
 }
 
-// alike returns the layers that are the same modules as one.
-func (b *Binding) alike(one *Layer) []*Layer {
-	var out []*Layer
-	modules := b.modulesOf(one)
-	for _, l := range b.Layers {
-		if slices.Equal(b.modulesOf(l), modules) {
-			out = append(out, l)
-		}
-	}
-	return out
-}
-
-// others counts the uses of a weight by anything but some layers.
-func (b *Binding) others(leaf *wire.Tensor, layers []*Layer) int {
+// others counts the uses of a weight by anything but some of the layers that have it.
+func (b *Binding) others(leaf *wire.Tensor, layers []*Layer, having int) int {
 	n := 0
+	at := byNode(layers)
 	b.leafEnds(leaf, layers[0].chain, func(e end) {
-		if !slices.ContainsFunc(layers, func(l *Layer) bool { return l.isAt(e) }) {
+		if !at.has(e) {
 			n++
 		}
 	})
 	// Inside of a function a weight serves every call, and the walk saw one.
-	for _, l := range b.Layers {
-		if l.Weight == leaf && !slices.Contains(layers, l) {
-			n++
-		}
+	return n + having - len(layers)
+}
+
+// nodeLayers are some layers by their nodes.
+type nodeLayers map[callNode][]*Layer
+
+// callNode is a node in a call of the function that it is in, or in none.
+type callNode struct{ node, call *wire.Node }
+
+func callNodeOf(n *wire.Node, f *frame) callNode {
+	if f == nil {
+		return callNode{node: n}
 	}
-	return n
+	return callNode{n, f.call}
+}
+
+func byNode(layers []*Layer) nodeLayers {
+	at := nodeLayers{}
+	for _, l := range layers {
+		key := callNodeOf(l.Node, l.frame)
+		at[key] = append(at[key], l)
+	}
+	return at
+}
+
+// has reports whether an end is the weight operand of one of the layers.
+func (at nodeLayers) has(e end) bool {
+	return slices.ContainsFunc(at[callNodeOf(e.node, e.frame)], func(l *Layer) bool { return l.isAt(e) })
 }
 
 // leafEnds calls f for all uses of a weight.
@@ -184,19 +209,21 @@ func (l *Layer) isAt(e end) bool {
 
 // apart reports what stands in the way of giving some layers a weight of their own.
 func (b *Binding) apart(leaf *wire.Tensor, layers []*Layer) error {
+	at, seen := byNode(layers), map[use]bool{}
 	for _, l := range layers {
 		if l.chain.frame != nil {
 			return formats.Unfitf(b.Model.Path, leaf.Name, "it lies in a function that is called more than once, and %s cannot change alone", l.describe())
 		}
 		call, inside := l.outermostCall()
-		if !inside {
+		if !inside || seen[call] {
 			continue
 		}
+		seen[call] = true
 		// The weight is given to the call: all that the function does with it changes.
 		fn := b.index.called(call.node)
 		shared := false
 		b.index.ends(place{fn.Body, fn.Inputs[call.arg], &frame{call.node, nil}}, func(e end) {
-			shared = shared || !slices.ContainsFunc(layers, func(l *Layer) bool { return l.isAt(e) })
+			shared = shared || !at.has(e)
 		})
 		if shared {
 			return formats.Unfitf(b.Model.Path, leaf.Name, "function %s uses it for more than %s, which cannot change alone", formats.Quote(fn.Name), l.describe())
@@ -216,8 +243,14 @@ func (l *Layer) outermostCall() (use, bool) {
 	return use{}, false
 }
 
+// nameSet is a set of names that are used.
+type nameSet struct {
+	used map[string]bool
+	next map[string]int // the first number that may be free behind a name
+}
+
 // names returns every name that a value of the model has.
-func (b *Binding) names() map[string]bool {
+func (b *Binding) names() *nameSet {
 	used := map[string]bool{}
 	for g, gi := range b.index.graphs {
 		for _, name := range g.SparseNames {
@@ -236,18 +269,23 @@ func (b *Binding) names() map[string]bool {
 			used[name] = true
 		}
 	}
-	return used
+	return &nameSet{used, map[string]int{}}
 }
 
-// fresh returns a name that is not used yet, and uses it.
-func fresh(used map[string]bool, name string) string {
-	for i, try := 1, name; ; i++ {
-		if !used[try] {
-			used[try] = true
-			return try
-		}
+// fresh returns a name that is not used yet, and uses it: the name, or the first of
+// name_1, name_2 and so on.
+func fresh(names *nameSet, name string) string {
+	try, i := name, names.next[name]
+	if i > 0 { // of many equal names, what was used before is not tried again
 		try = fmt.Sprintf("%s_%d", name, i)
 	}
+	for names.used[try] {
+		i++
+		try = fmt.Sprintf("%s_%d", name, i)
+	}
+	names.used[try] = true
+	names.next[name] = i
+	return try
 }
 
 // base is the model's checkpoint with the copies in the model file.
