@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,10 +24,18 @@ func weightsFlag() cli.Flag {
 	return &cli.StringFlag{Name: "weights", Usage: "for an ONNX model whose names do not tell its modules: the checkpoint that it was exported from, a `PATH`"}
 }
 
-// externalFlag says where the weights of a written ONNX model lie.
-func externalFlag() cli.Flag {
-	return &cli.StringFlag{Name: "external", Value: "auto", Usage: "for an ONNX base, where weights lie: auto (inside or outside of the model file as they do), always (outside, in OUT.data) or never"}
+// externalFlag says where the weights of a written ONNX model lie. share says that they may
+// be the base's own.
+func externalFlag(share bool) cli.Flag {
+	usage := "for an ONNX base, where weights lie: auto (inside or outside of the model file as they do), always (outside, in OUT.data) or never"
+	if share {
+		usage = "where weights lie: auto (inside or outside of the model file as they do), always (outside, in OUT.data), never, or share (OUT, beside the base, uses the base's own data files)"
+	}
+	return &cli.StringFlag{Name: "external", Value: "auto", Usage: usage}
 }
+
+// sharesData reports whether the output is to use the base's data files.
+func sharesData(c *cli.Context) bool { return c.String("external") == "share" }
 
 func externalMode(c *cli.Context) (wire.ExternalMode, error) {
 	switch s := c.String("external"); s {
@@ -36,9 +45,36 @@ func externalMode(c *cli.Context) (wire.ExternalMode, error) {
 		return wire.ExternalAlways, nil
 	case "never":
 		return wire.ExternalNever, nil
+	case "share":
+		if c.Command.Name != "inject" {
+			return 0, formats.Usagef("--external share is for inject, which leaves the weights as they are")
+		}
+		return wire.ExternalAuto, nil
 	default:
 		return 0, formats.Usagef("--external %s is not known (want auto, always or never)", formats.Quote(s))
 	}
+}
+
+// checkSharing refuses an output that cannot use the base's data files where they are.
+func (o *operands) checkSharing(out string) error {
+	base := o.base.Path()
+	data := o.base.Shards()[1:]
+	if len(data) == 0 {
+		return formats.Usagef("--external share: all data of %s lies in it, and there is none beside it to share", formats.Quote(base))
+	}
+	here, err := os.Stat(filepath.Dir(base))
+	if err != nil {
+		return err
+	}
+	if there, err := os.Stat(filepath.Dir(out)); err != nil || !os.SameFile(here, there) {
+		return formats.Usagef("--external share: %s is not in the directory of %s, whose data files lie there", formats.Quote(out), formats.Quote(base))
+	}
+	for _, s := range data {
+		if s.Name == filepath.Base(out)+".data" {
+			return formats.Usagef("--external share: %s is where new data of %s would go, and the base's data is there", formats.Quote(s.Name), formats.Quote(out))
+		}
+	}
+	return nil
 }
 
 // openModel opens a model, which may be an ONNX file.
@@ -81,6 +117,11 @@ func (o *operands) openWeights(c *cli.Context) error {
 	}
 	if _, err := externalMode(c); err != nil {
 		return err
+	}
+	if sharesData(c) {
+		if err := o.checkSharing(outPath(c)); err != nil {
+			return err
+		}
 	}
 	if !c.IsSet("weights") {
 		return nil
@@ -154,8 +195,12 @@ func graphFiles(c *cli.Context, e *wire.Edit, base, out string) (publish.Set, er
 		return publish.Set{}, err
 	}
 	set := publish.Set{Path: base, Layout: publish.Beside}
-	if set.Files, err = e.Files(filepath.Base(out), wire.FileOptions{External: mode}); err != nil {
+	name := filepath.Base(out)
+	if set.Files, err = e.Files(name, wire.FileOptions{External: mode, KeepLocations: sharesData(c)}); err != nil {
 		return set, err
+	}
+	if sharesData(c) { // the others are there
+		set.Files = slices.DeleteFunc(set.Files, func(f publish.File) bool { return f.Name != name && f.Name != name+".data" })
 	}
 	if len(set.Files) == 1 {
 		set.Layout = publish.OneFile

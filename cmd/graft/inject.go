@@ -31,7 +31,7 @@ func injectCommand() *cli.Command {
 			&cli.StringFlag{Name: "base", Required: true, Usage: "the ONNX model, a `PATH`"}, adaptersFlag(true),
 			&cli.StringFlag{Name: "mode", Required: true, Usage: "inputs, baked or in-graph"},
 			&cli.StringFlag{Name: "names", Usage: "how factors are named: olive, peft or genai", Value: string(ortadapter.Olive)},
-			weightsFlag(), externalFlag(),
+			weightsFlag(), externalFlag(true),
 			&cli.BoolFlag{Name: "sha256", Usage: "report the SHA-256 of every file, by reading it back"},
 			&cli.BoolFlag{Name: "no-fsync", Usage: "do not wait for the disk: faster, not safe against power loss"},
 		}, slices.Concat(narrowFlags(), outputFlags("the model"))...),

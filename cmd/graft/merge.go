@@ -23,7 +23,7 @@ func mergeCommand() *cli.Command {
 			"Of an ONNX model the weights change and the graph stays, but for weights that layers\n" +
 			"share: one that changes alone gets a copy.",
 		Flags: append([]cli.Flag{
-			onnxBaseFlag(), adaptersFlag(true), weightsFlag(), externalFlag(),
+			onnxBaseFlag(), adaptersFlag(true), weightsFlag(), externalFlag(false),
 			roundingFlag(),
 			&cli.BoolFlag{Name: "allow-lost", Usage: "accept targets whose whole change is lost to rounding"},
 		}, slices.Concat(narrowFlags(), publishFlags(), outputFlags("the merged model"))...),

@@ -92,6 +92,7 @@ type Binding struct {
 	order []string            // of the modules
 	parts map[string]bool     // names of modules anywhere in the evidence
 	named []string            // the modules that the adapters speak of
+	near  *candidates         // made when it is first needed
 }
 
 // bound is a layer as a module, or the part of one that is.
@@ -147,9 +148,12 @@ func Bind(m *wire.Model, weights *patch.Model, adapters ...*adapter.Adapter) (*B
 // match finds the layers of a module: those that agree with it best, of those the ones with
 // the strongest evidence.
 func (b *Binding) match(a *adapter.Adapter, e adapter.Entry) ([]*bound, error) {
+	if b.near == nil {
+		b.near = newCandidates(b.Layers)
+	}
 	best, longest, strongest := none, 0, 0
 	var found []*Layer
-	for _, l := range b.Layers {
+	for _, l := range b.near.of(e.Module) {
 		q, length, rank := l.agreesWith(e.Module)
 		order := cmp.Or(cmp.Compare(q, best), cmp.Compare(length, longest), cmp.Compare(strongest, rank))
 		if q == none || order < 0 {
@@ -228,9 +232,9 @@ func (l *Layer) closest(module string) string {
 // of fc, from a module fc_1 with an equal weight.
 func (b *Binding) usesAgain(found []*Layer) []*Layer {
 	var out []*Layer
-	for _, l := range b.Layers {
+	for _, l := range b.near.withWeight(found[0].Weight) {
 		own, ok := l.at(ruleNode)
-		if !ok || l.Evidence[0] != own || l.frame != nil || slices.Contains(found, l) || l.Weight != found[0].Weight {
+		if !ok || l.Evidence[0] != own || l.frame != nil || slices.Contains(found, l) {
 			continue
 		}
 		first := reused.ReplaceAllString(own.Path, "")

@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -125,6 +126,14 @@ func (b *Binding) collect(adapters []patch.Weighted) ([]*layerUpdates, error) {
 	at := map[*Layer]*layerUpdates{}
 	for i, w := range adapters {
 		for _, e := range w.Adapter.Entries {
+			found := b.of[e.Module]
+			same, err := b.unchanged(found, e)
+			if err != nil {
+				return nil, err
+			}
+			if same {
+				continue
+			}
 			u, ok := e.Update.(*adapter.LowRank)
 			if !ok {
 				problems.Add(formats.Unfitf(w.Adapter.Path, firstKey(e), "module %s: an update of kind %s cannot be added to a graph", formats.Quote(e.Module), e.Update.Kind()).
@@ -135,7 +144,6 @@ func (b *Binding) collect(adapters []patch.Weighted) ([]*layerUpdates, error) {
 				problems.Add(formats.Unfitf(w.Adapter.Path, firstKey(e), "%v", err))
 				continue
 			}
-			found := b.of[e.Module]
 			if len(found) == 0 {
 				problems.Add(b.missing(w.Adapter, e))
 			}
@@ -156,6 +164,52 @@ func (b *Binding) collect(adapters []patch.Weighted) ([]*layerUpdates, error) {
 	}
 	b.nameFused(out)
 	return out, problems.Err()
+}
+
+// unchanged reports whether an update gives a module the weight that it has: PEFT saves the
+// weights of an embedding and of the head with an adapter of them, trained or not.
+func (b *Binding) unchanged(found []*bound, e adapter.Entry) (bool, error) {
+	u, ok := e.Update.(*adapter.Replace)
+	if !ok || u.Param != "weight" || len(found) == 0 || !u.Value.DType.IsFloat() {
+		return false, nil
+	}
+	for _, x := range found {
+		if same, err := x.holdsWeight(u.Value); err != nil || !same {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// holdsWeight reports whether the module has the numbers of a weight of PyTorch's: (out,
+// in, kernel…), and (vocabulary, dim) of an embedding.
+func (x *bound) holdsWeight(w formats.Tensor) (bool, error) {
+	if x.Quantized != "" || !x.Weight.HasData || !x.Weight.Data.DType.IsFloat() || len(w.Shape) != len(x.Weight.Dims) {
+		return false, nil
+	}
+	rows, cols := w.Matrix()
+	theirs := view{w, x.Kind == patch.Embedding, rows, cols}
+	if theirs.inOut {
+		theirs.out, theirs.in = cols, rows
+	}
+	outs := x.Out
+	if x.outs > 0 {
+		outs = x.outs
+	}
+	if theirs.out != outs || theirs.in != x.In || x.Kind == patch.Conv && !slices.Equal(w.Shape, x.Weight.Dims) {
+		return false, nil
+	}
+	if outs == 0 || x.In == 0 {
+		return true, nil
+	}
+	for _, t := range []formats.Tensor{x.Weight.Data, w} {
+		if p, ok := t.Data.(formats.Preparer); ok {
+			if err := p.Prepare(context.Background()); err != nil {
+				return false, err
+			}
+		}
+	}
+	return x.view().equal(theirs, x.first)
 }
 
 // pathFor returns what an update's factors are named after: the module, or beside it the

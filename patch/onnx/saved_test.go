@@ -58,3 +58,71 @@ func TestClassifier(t *testing.T) {
 	_, _, err := productOf(t, both.open(t), "merge", &adapter.Adapter{Path: "adapter", Entries: entries})
 	checkUnfit(t, err, "score.bias")
 }
+
+// TestUnchangedWeights adds adapters with which PEFT saved the weights of the embedding and
+// the head: as long as they are the graph's, nothing but the factors is added.
+func TestUnchangedWeights(t *testing.T) {
+	saves := func(module string, w matrix) adapter.Entry {
+		key := module + ".base_layer.weight"
+		return adapter.Entry{Module: module, Keys: []string{key}, Update: &adapter.Replace{Param: "weight", Value: floats(key, w)}}
+	}
+	other := func(row, col int) matrix {
+		m := tied.each(func(v float64) float64 { return v })
+		m[row][col] += 0.5
+		return m
+	}
+	onlyHead := graph(node("/lm_head/MatMul: MatMul x w -> y"), tied.transposed().init("w"))
+	quantised := graph(node("d: DequantizeLinear w s -> v"), node("/lm_head/MatMul: MatMul x v -> y"), tied.transposed().as("w", wire.Int8), tensor("s", wire.Float, nil, 1))
+	forms := map[string]struct {
+		base source
+		x    array
+	}{
+		"tied": {graph(node("/embed/Gather: Gather e.weight x -> h"), node("/lm_head/Transpose: Transpose e.weight -> t"), node("/lm_head/MatMul: MatMul h t -> y"), tied.init("e.weight")), tokens},
+		"float16": {graph(node("/embed/Gather: Gather e.weight x -> h"), node("g: Cast h -> g", attrInt("to", 1)), node("/lm_head/Cast: Cast w -> c", attrInt("to", 1)),
+			node("/lm_head/MatMul: MatMul g c -> y"), tied.as("e.weight", wire.Float16), tied.transposed().as("w", wire.Float16)), tokens},
+	}
+	for name, f := range forms {
+		for _, mode := range []Mode{Baked, InGraph, Inputs} {
+			plain, saving := adapterOf(onHead), &adapter.Adapter{Path: "adapter"}
+			saving.Entries = []adapter.Entry{saves("embed", tied), onHead.entry(), saves("lm_head", tied)}
+			want, _, err := productOf(t, f.base.open(t), string(mode), plain)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, in, err := productOf(t, f.base.open(t), string(mode), saving)
+			if err != nil {
+				t.Errorf("%s, %s: %v", name, mode, err)
+				continue
+			}
+			if mode != Inputs {
+				feeds := map[string]array{"x": f.x}
+				if x, y := onlyY(t, got, feeds), onlyY(t, want, feeds); !slices.Equal(x.v, y.v) {
+					t.Errorf("%s, %s: got %v, want %v", name, mode, x.v, y.v)
+				}
+			} else if len(in.Adapters) != 1 || len(in.Adapters[0].Entries) != 1 || in.Adapters[0].Entries[0].Module != "lm_head" {
+				t.Errorf("%s: got %v, want lm_head's factors", name, in.Adapters)
+			}
+			// One number that is another, in the first or the last row, is a change.
+			for _, changed := range []adapter.Entry{saves("embed", other(0, 0)), saves("embed", other(5, 3)), saves("lm_head", other(5, 3)), saves("lm_head", other(0, 1))} {
+				saving.Entries = []adapter.Entry{onHead.entry(), changed}
+				_, _, err := productOf(t, f.base.open(t), string(mode), saving)
+				checkUnfit(t, err, changed.Keys[0], "an update of kind Replace cannot be added to a graph")
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		base source
+		e    adapter.Entry
+	}{
+		"of no layer":         {onlyHead, saves("embed", tied)},
+		"lying the other way": {onlyHead, saves("lm_head", tied.transposed())},
+		"quantised":           {quantised, saves("lm_head", tied)},
+	} {
+		_, _, err := productOf(t, c.base.open(t), string(Baked), &adapter.Adapter{Path: "adapter", Entries: []adapter.Entry{onHead.entry(), c.e}})
+		if err == nil {
+			t.Errorf("%s: taken", name)
+			continue
+		}
+		checkUnfit(t, err, c.e.Keys[0], "an update of kind Replace cannot be added to a graph")
+	}
+}
