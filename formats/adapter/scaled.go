@@ -2,6 +2,7 @@ package adapter
 
 import (
 	"math"
+	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
 )
@@ -29,34 +30,43 @@ func (s *scaled) ReadAt(p []byte, off int64) (int, error) {
 	return readElements(p, off, s.out, s.elements)
 }
 
-// scaledAtOnce is how many elements are held in float64.
-const scaledAtOnce = 4096
+// scaledAtOnce is how many elements are worked on at a time: enough that a transposed
+// source is read in long strips.
+const scaledAtOnce = 32 << 10
+
+// workspace holds elements as they are stored, exactly, multiplied, and rounded.
+type workspace struct {
+	raw                [8 * scaledAtOnce]byte
+	wide, product, now [scaledAtOnce]float64
+	narrow             [scaledAtOnce]float32
+}
+
+var workspaces = sync.Pool{New: func() any { return new(workspace) }}
 
 func (s *scaled) elements(p []byte, first int64) error {
 	from, to := s.src.DType.Bits()/8, s.out.DType.Bits()/8
-	n := min(int64(len(p))/to, scaledAtOnce)
-	raw, wide, narrow := make([]byte, n*from), make([]float64, n), make([]float32, n)
+	w := workspaces.Get().(*workspace)
+	defer workspaces.Put(w)
 	for len(p) > 0 {
-		n = min(int64(len(p))/to, n)
-		raw, wide, narrow = raw[:n*from], wide[:n], narrow[:n]
+		n := min(int64(len(p))/to, scaledAtOnce)
+		raw, wide, narrow := w.raw[:n*from], w.wide[:n], w.narrow[:n]
 		if err := formats.ReadFullAt(s.src.Data, raw, first*from); err != nil {
 			return err
 		}
 		formats.DecodeFloat64(wide, raw, s.src.DType)
 		part := p[:n*to]
 		if s.out.DType == formats.F64 {
-			products := make([]float64, n)
 			for i, x := range wide {
-				products[i] = x * s.scale
+				w.product[i] = x * s.scale
 			}
-			formats.EncodeFloat64(part, products)
+			formats.EncodeFloat64(part, w.product[:n])
 		} else {
 			for i, x := range wide {
 				narrow[i] = toFloat32(product(x, s.scale), s.out.DType != formats.F32)
 			}
 			formats.EncodeFloat32(part, narrow, s.out.DType)
 		}
-		if err := s.checkFinite(part, wide, first); err != nil {
+		if err := s.checkFinite(part, w.now[:n], wide, first); err != nil {
 			return err
 		}
 		p, first = p[n*to:], first+n
@@ -66,8 +76,7 @@ func (s *scaled) elements(p []byte, first int64) error {
 
 // checkFinite fails where a number became infinite that was not: was are the numbers
 // before. What was not finite is for the reader of the factor to judge.
-func (s *scaled) checkFinite(part []byte, was []float64, first int64) error {
-	now := make([]float64, len(was))
+func (s *scaled) checkFinite(part []byte, now, was []float64, first int64) error {
 	formats.DecodeFloat64(now, part, s.out.DType)
 	for i, x := range now {
 		if math.IsInf(x, 0) && !math.IsInf(was[i], 0) {

@@ -2,12 +2,15 @@ package adapter
 
 import (
 	"io"
+	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
 )
 
 // sweepBytes bounds what transposing holds beside its result.
 const sweepBytes = 256 << 10
+
+var sweeps = sync.Pool{New: func() any { b := make([]byte, sweepBytes); return &b }}
 
 // Transposed returns a matrix the other way round, without reading it. Reading it goes
 // through the source in strips: what is read in order costs little more than the source.
@@ -60,9 +63,11 @@ func (t *transposed) rect(p []byte, row, rows, at, n int64) error {
 	size := t.src.DType.Bits() / 8
 	_, cols := t.src.Matrix()
 	width, piece := cols*size, rows*size
+	held := sweeps.Get().(*[]byte)
+	defer sweeps.Put(held)
 	if width <= piece+4096 && width <= sweepBytes {
 		// Reading what lies between costs less than a call for each row.
-		buf := make([]byte, min(sweepBytes/width, n)*width)
+		buf := (*held)[:min(sweepBytes/width, n)*width]
 		for i := int64(0); i < n; {
 			part := min(int64(len(buf))/width, n-i)
 			if err := formats.ReadFullAt(t.src.Data, buf[:part*width], (at+i)*width); err != nil {
@@ -75,7 +80,7 @@ func (t *transposed) rect(p []byte, row, rows, at, n int64) error {
 		}
 		return nil
 	}
-	buf := make([]byte, min(sweepBytes/size*size, piece))
+	buf := (*held)[:min(sweepBytes/size*size, piece)]
 	for i := range n {
 		for k := int64(0); k < piece; k += int64(len(buf)) {
 			part := buf[:min(int64(len(buf)), piece-k)]

@@ -30,8 +30,8 @@ func WriteParameters(ctx context.Context, path string, params []formats.Tensor, 
 		return err
 	}
 	return publish.Write(ctx, publish.Set{Layout: publish.OneFile, Files: []publish.File{e.fileOf("")}}, path, publish.Options{
-		// A factor that is turned is read once for each block: one is all of most factors.
-		BlockOptions: publish.BlockOptions{BlockBytes: 8 << 20}, Force: opts.Force, NoSync: opts.NoSync,
+		// A factor that is turned is read once for each block: one is all of many factors.
+		BlockOptions: publish.BlockOptions{BlockBytes: 4 << 20}, Force: opts.Force, NoSync: opts.NoSync,
 	})
 }
 
