@@ -386,6 +386,9 @@ func missing(m *Model, unfit func(string, ...any) *formats.Error, module string)
 	if near := formats.Nearest(module, names, 3); len(near) > 0 {
 		return err.WithHint("nearest: %s", strings.Join(quoteAll(near), ", "))
 	}
+	if m.graph {
+		return err.WithHint("no layer of the graph has a name that tells its module: --weights finds them by the numbers of the checkpoint that it was exported from")
+	}
 	return err
 }
 

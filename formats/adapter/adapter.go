@@ -109,6 +109,9 @@ func (u *LowRank) Check() error {
 		return fmt.Errorf("factors must be matrices (A is %v, B is %v)", u.A.Shape, u.B.Shape)
 	}
 	_, br := u.B.Matrix()
+	if r := u.A.Shape[0]; len(u.A.Shape) > 2 && br > 0 && r > br && r%br == 0 {
+		return fmt.Errorf("LoRA on a convolution of %d groups is not supported (A is %v, B is %v)", r/br, u.A.Shape, u.B.Shape)
+	}
 	if u.A.Shape[0] != br {
 		return fmt.Errorf("factors A and B disagree on the rank (A is %v, B is %v)", u.A.Shape, u.B.Shape)
 	}

@@ -67,7 +67,7 @@ const onnxOffBound = 1e-6
 
 // onnxRefusals are the products that graft refuses, and what it says.
 var onnxRefusals = map[string]map[string]string{
-	"conv-ts11-grouped": everyProduct("factors A and B disagree on the rank (A is [4 12 3 3], B is [16 2 1 1])"),
+	"conv-ts11-grouped": everyProduct("LoRA on a convolution of 2 groups is not supported (A is [4 12 3 3], B is [16 2 1 1])"),
 	"llama-dyn18-dora":  exceptMerge("an update of kind Magnitude cannot be added to a graph"),
 	"llama-ts17-dora":   exceptMerge("an update of kind Magnitude cannot be added to a graph"),
 	"llama-int4-nbits":  quantisedBy("MatMulNBits"),

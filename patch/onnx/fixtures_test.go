@@ -89,7 +89,7 @@ func (f fixture) weights(t *testing.T) *patch.Model {
 }
 
 // unread are fixtures whose adapters graft does not read.
-var unread = map[string]string{"conv-ts11-grouped": "factors A and B disagree on the rank"}
+var unread = map[string]string{"conv-ts11-grouped": "LoRA on a convolution of 2 groups is not supported"}
 
 // byValue are fixtures without names.
 var byValue = []string{"mlp-dyn21-stripped"}

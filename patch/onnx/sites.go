@@ -41,8 +41,7 @@ func (b *Binding) Sites() (*Sites, error) {
 	for _, module := range b.order {
 		for _, x := range b.of[module] {
 			if x.Quantized != "" || !x.Weight.Data.DType.IsFloat() {
-				problems.Add(formats.Unfitf(b.Model.Path, x.Weight.Name, "cannot merge into the weight of module %s: it is quantised (%s)", formats.Quote(module), quantisedAs(x.Layer)).
-					WithHint("graft inject adds the adapter to the graph beside it"))
+				problems.Add(notFloats(b.Model.Path, module, x.Layer))
 				continue
 			}
 			if x.Kind == patch.Embedding && !x.InOut {
@@ -81,11 +80,16 @@ func (b *Binding) Sites() (*Sites, error) {
 	return s, nil
 }
 
-func quantisedAs(l *Layer) string {
-	if l.Quantized != "" {
-		return l.Quantized
+// notFloats refuses to merge into a weight that is no float numbers.
+func notFloats(file, module string, l *Layer) error {
+	if l.Quantized == "" {
+		return formats.Unfitf(file, l.Weight.Name, "cannot merge into the weight of module %s: it is %s (want floats)", formats.Quote(module), l.Weight.DataType)
 	}
-	return l.Weight.DataType.String()
+	err := formats.Unfitf(file, l.Weight.Name, "cannot merge into the weight of module %s: it is quantised (%s)", formats.Quote(module), l.Quantized)
+	if l.Kind != patch.Linear {
+		return err
+	}
+	return err.WithHint("graft inject adds the adapter to the graph beside it")
 }
 
 // share decides which layers keep a weight, which having layers have, and which get copies
