@@ -225,7 +225,7 @@ func withLittleMemory(t *testing.T, _ *badInput, args []string) outcome {
 	if err != nil || raceDetector {
 		t.Skip("no bash to set a limit with, or a race detector that needs more")
 	}
-	return throughShell(t, args, bash, "-c", `ulimit -d 330000 && exec graft "$@"`)
+	return throughShell(t, args, bash, "-c", `ulimit -d 262144 && exec graft "$@"`)
 }
 
 // whileMerging runs a command while another process merges the same model.

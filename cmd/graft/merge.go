@@ -55,6 +55,7 @@ type usedAdapter struct {
 }
 
 type mergeTarget struct {
+	Module  string  `json:"module"`
 	Tensor  string  `json:"tensor"`
 	File    string  `json:"file"`
 	Kind    string  `json:"kind"`
@@ -147,7 +148,7 @@ func newMergeResult(in *operands, plan *mergePlan, pub *publication) (*mergeResu
 	}
 	for _, t := range plan.Targets() {
 		res.Targets = append(res.Targets, mergeTarget{
-			Tensor: t.Tensor.Name, File: t.Shard, Kind: t.Kind, DType: t.Tensor.DType.String(), Shape: t.Tensor.Shape,
+			Module: t.Module, Tensor: t.Tensor.Name, File: t.Shard, Kind: t.Kind, DType: t.Tensor.DType.String(), Shape: t.Tensor.Shape,
 			Rank: t.Rank, Scale: t.Scale, Bytes: t.Tensor.Size(),
 		})
 	}

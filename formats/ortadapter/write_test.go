@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -91,9 +92,9 @@ func TestFaults(t *testing.T) {
 	params := []formats.Tensor{inMemory("a", formats.F32, pattern(12), 3), inMemory("b", formats.I8, pattern(5), 5)}
 	for n := 1; ; n++ {
 		dir := t.TempDir()
-		count := 0
+		var count atomic.Int64
 		restore := fault.Set(func(op fault.Op, path string) error {
-			if count++; count == n {
+			if count.Add(1) == int64(n) {
 				return bad
 			}
 			return nil

@@ -42,7 +42,9 @@ func members(out []Key, file, in string, x, y *strictjson.Object) []Key {
 		v := x.Values[k]
 		w, ok := y.Values[k]
 		if !ok {
-			out = append(out, Key{File: file, Key: in + k, A: jsonText(v)})
+			if v != nil { // a null says no more than nothing
+				out = append(out, Key{File: file, Key: in + k, A: jsonText(v)})
+			}
 			continue
 		}
 		inX, okX := v.(*strictjson.Object)
@@ -55,7 +57,7 @@ func members(out []Key, file, in string, x, y *strictjson.Object) []Key {
 		}
 	}
 	for _, k := range y.Keys {
-		if _, ok := x.Values[k]; !ok {
+		if _, ok := x.Values[k]; !ok && y.Values[k] != nil {
 			out = append(out, Key{File: file, Key: in + k, B: jsonText(y.Values[k])})
 		}
 	}

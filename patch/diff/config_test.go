@@ -27,7 +27,7 @@ func TestConfigs(t *testing.T) {
 		{"a number out of range", `{"a":1e999}`, `{"a":2e999}`, `[{"file":"f","key":"a","a":1e999,"b":2e999}]`},
 		{"values and kinds", `{"a":1,"b":"1","c":null,"d":true}`, `{"a":"1","b":"2","c":false,"d":true}`,
 			`[{"file":"f","key":"a","a":1,"b":"1"},{"file":"f","key":"b","a":"1","b":"2"},{"file":"f","key":"c","a":null,"b":false}]`},
-		{"members on one side", `{"a":1,"x":null}`, `{"a":1,"y":{"z":[]}}`, `[{"file":"f","key":"x","a":null},{"file":"f","key":"y","b":{"z":[]}}]`},
+		{"members on one side", `{"a":1,"x":null}`, `{"a":1,"y":{"z":[]}}`, `[{"file":"f","key":"y","b":{"z":[]}}]`},
 		{"objects in objects", `{"r":{"f":2,"t":"x"}}`, `{"r":{"f":4,"t":"x"}}`, `[{"file":"f","key":"r.f","a":2,"b":4}]`},
 		{"lists have an order", `{"l":[1,2]}`, `{"l":[2,1]}`, `[{"file":"f","key":"l","a":[1,2],"b":[2,1]}]`},
 		{"sets of modules have none", `{"target_modules":["q","v"]}`, `{"target_modules":["v","q"]}`, `[]`},
