@@ -418,6 +418,9 @@ func (in *injector) share(l *Layer, f factorNames) error {
 	if s.layer.turned != l.turned {
 		return in.unfit(l, "calls of its function differ in what they transpose").WithHint("graft merge takes it")
 	}
+	if in.opts.Mode == Inputs && s.layer.Alpha != l.Alpha { // the branch, which all share, multiplies by one
+		return in.unfit(l, "calls of its function differ in what they multiply by").WithHint("--mode baked, or graft merge, take it")
+	}
 	s.calls[l.frame.call] = f
 	return nil
 }

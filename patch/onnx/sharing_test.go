@@ -50,6 +50,7 @@ func sharings() []sharing {
 	c := shared.transposed()
 	constant := function("Fc", "a", "c", node("k: Constant -> w", attrTensor("value", tensorBody("", wire.Float, c.dims(), c.flat()...))), node("p: MatMul a w -> c"))
 	twice := function("Two", "a b", "c", node("/m/a/MatMul: MatMul a b -> h"), node("/m/b/MatMul: MatMul h b -> c"))
+	scaled := function("Fc", "a b", "c", node("p: Gemm a b -> c", attrRef("alpha", "by", 1)))
 	other := function("Two", "a b", "c", node("/m/a/MatMul: MatMul a b -> h"), node("s: Mul h b -> c"))
 	return []sharing{
 		{
@@ -144,6 +145,21 @@ func sharings() []sharing {
 			base: withFunction(graph(node("/m/a/f: Fc x w -> g", domain("f")), node("/m/b/f: Fc g w -> h", domain("f")), node("/m/c/f: Fc h w -> y", domain("f")), c.init("w")), product),
 			want: withFunction(graph(node("/m/a/f: Fc x w -> g", domain("f")), node("/m/b/f: Fc g v -> h", domain("f")), node("/m/c/f: Fc h w -> y", domain("f")),
 				c.init("w"), onB.on(shared).transposed().init("v")), product),
+		},
+		{
+			name: "a function whose calls multiply by numbers of their own, both change", x: inputX, adapter: adapterOf(onA, onB),
+			base: withFunction(graph(node("/m/a/f: Fc x wa -> h", domain("f"), attrFloat("by", 2)), node("/m/b/f: Fc h wb -> y", domain("f"), attrFloat("by", 4)),
+				c.init("wa"), numbers(4, 4, 6).init("wb")), scaled),
+			want: withFunction(graph(node("/m/a/f: Fc x wa -> h", domain("f"), attrFloat("by", 2)), node("/m/b/f: Fc h wb -> y", domain("f"), attrFloat("by", 4)),
+				onA.on(shared).transposed().init("wa"), onB.on(numbers(4, 4, 6).transposed()).transposed().init("wb")), scaled),
+			refuses: refused("calls of its function differ in what they multiply by", "inputs"),
+		},
+		{
+			name: "the same, one changes", x: inputX, adapter: adapterOf(onB),
+			base: withFunction(graph(node("/m/a/f: Fc x wa -> h", domain("f"), attrFloat("by", 2)), node("/m/b/f: Fc h wb -> y", domain("f"), attrFloat("by", 4)),
+				c.init("wa"), numbers(4, 4, 6).init("wb")), scaled),
+			want: withFunction(graph(node("/m/a/f: Fc x wa -> h", domain("f"), attrFloat("by", 2)), node("/m/b/f: Fc h wb -> y", domain("f"), attrFloat("by", 4)),
+				c.init("wa"), onB.on(numbers(4, 4, 6).transposed()).transposed().init("wb")), scaled),
 		},
 		{
 			name: "a function that has the weight, called twice", x: inputX, adapter: adapterOf(onB),
