@@ -414,6 +414,10 @@ func isInputEmbedding(module string) bool {
 	return false
 }
 
+// CheckComplete reports what [NewPlan] does of an adapter that is incomplete, for who applies
+// one without a plan: modules that its config targets and that have no factors.
+func CheckComplete(m *Model, a *adapter.Adapter) error { return checkComplete(m, a, renaming{}) }
+
 // checkComplete reports modules of the base that the adapter's config targets and that
 // have no factors: a part of the adapter is missing.
 func checkComplete(m *Model, a *adapter.Adapter, r renaming) error {

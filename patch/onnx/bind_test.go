@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
 	wire "github.com/seed-b982eded/graft/formats/onnx"
 	"github.com/seed-b982eded/graft/formats/ortadapter"
 	"github.com/seed-b982eded/graft/patch"
@@ -253,6 +254,11 @@ func TestInjectRefuses(t *testing.T) {
 		checkUnfit(t, inject(base, mode, newLora("m.a", 5, 4, 1)), `shapes do not fit node "/m/a/MatMul"`, "want in 4, out 4")
 		checkUnfit(t, inject(base, mode, newLora("m.a", 4, 5, 1)), `shapes do not fit node "/m/a/MatMul"`)
 	}
+	two := both(w, numbers(4, 4, 2)).open(t)
+	half := adapterOf(newLora("m.a", 4, 4, 1))
+	half.Selection = &adapter.Selection{TargetModules: []string{"a", "b"}}
+	_, _, err := productOf(t, two, "baked", half)
+	checkUnfit(t, err, `factors are missing for modules that the config targets: "m.b"`)
 	table := graph(node("/m/a/Gather: Gather w x -> y"), w.init("w"))
 	checkUnfit(t, inject(table, Baked, newLora("m.a", 4, 4, 1)), `shapes do not fit node "/m/a/Gather"`) // factors of a linear layer
 	// A second use that multiplies its product cannot share the factors of an input.

@@ -162,8 +162,24 @@ func (b *Binding) collect(adapters []patch.Weighted) ([]*layerUpdates, error) {
 			}
 		}
 	}
+	model := b.targetable()
+	for _, w := range adapters {
+		problems.Add(patch.CheckComplete(model, w.Adapter))
+	}
 	b.nameFused(out)
 	return out, problems.Err()
+}
+
+// targetable is the graph as the modules that an adapter's config may target.
+func (b *Binding) targetable() *patch.Model {
+	var sites []patch.Site
+	for _, module := range b.order {
+		sites = append(sites, patch.Site{Module: module, Kind: b.of[module][0].Kind})
+	}
+	for _, l := range b.unnamed() {
+		sites = append(sites, patch.Site{Module: l.Path, Kind: l.Kind})
+	}
+	return patch.NewGraphModel(b.Model.Checkpoint(), sites)
 }
 
 // unchanged reports whether an update gives a module the weight that it has: PEFT saves the

@@ -321,12 +321,10 @@ func (s *Sites) copyKeys() []string {
 func (s *Sites) sites(weight map[*Layer]formats.Tensor) []patch.Site {
 	b := s.binding
 	var out []patch.Site
-	taken, done := map[string]bool{}, map[*Layer]bool{}
 	for _, module := range b.order {
 		seen := map[string]bool{}
 		for _, x := range b.of[module] {
 			w := weight[x.Layer]
-			done[x.Layer], taken[module] = true, true
 			if seen[w.Name] { // a module that is used twice
 				continue
 			}
@@ -339,12 +337,27 @@ func (s *Sites) sites(weight map[*Layer]formats.Tensor) []patch.Site {
 			out = append(out, site)
 		}
 	}
+	for _, l := range b.unnamed() {
+		if l.Weight.HasData {
+			out = append(out, patch.Site{Module: l.Path, Kind: l.Kind, Weight: l.Weight.Data, InOut: l.InOut})
+		}
+	}
+	return out
+}
+
+// unnamed returns the layers that no adapter names, one for each path that the evidence gives.
+func (b *Binding) unnamed() []*Layer {
+	taken, bound := map[string]bool{}, b.modules()
+	for _, module := range b.order {
+		taken[module] = true
+	}
+	var out []*Layer
 	for _, l := range b.Layers {
-		if l.Path == "" || done[l] || taken[l.Path] || !l.Weight.HasData {
+		if _, ok := bound[l]; ok || l.Path == "" || taken[l.Path] {
 			continue
 		}
 		taken[l.Path] = true
-		out = append(out, patch.Site{Module: l.Path, Kind: l.Kind, Weight: l.Weight.Data, InOut: l.InOut})
+		out = append(out, l)
 	}
 	return out
 }
