@@ -3,6 +3,8 @@ package formats
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"sort"
 	"strconv"
 	"strings"
@@ -208,4 +210,29 @@ func abs(x int) int {
 		return -x
 	}
 	return x
+}
+
+// ReadError makes a failure to read from a file, or a tensor of it, an [ErrInput] that names
+// it. An error that is an [Error] already says where it comes from and stays.
+func ReadError(file, tensor string, err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return &Error{Class: ErrInput, File: file, Tensor: tensor, Err: Cause(err)}
+}
+
+// Cause strips the operation and the path that errors of package os begin with: an [Error]
+// names its file itself.
+func Cause(err error) error {
+	for {
+		switch e := err.(type) {
+		case *fs.PathError:
+			err = e.Err
+		case *os.LinkError:
+			err = e.Err
+		default:
+			return err
+		}
+	}
 }

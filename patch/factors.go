@@ -1,7 +1,6 @@
 package patch
 
 import (
-	"errors"
 	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -191,9 +190,5 @@ func notFiniteIn[T kernel.Number](p *part, t formats.Tensor, s *scratch[T]) erro
 }
 
 func (p *part) readError(t formats.Tensor, err error) error {
-	var e *formats.Error
-	if errors.As(err, &e) { // it names the file already
-		return err
-	}
-	return &formats.Error{Class: formats.ErrInput, File: p.path, Tensor: t.Name, Err: err}
+	return formats.ReadError(p.path, t.Name, err)
 }

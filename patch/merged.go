@@ -243,14 +243,10 @@ func (m *merged) block(w formats.Tensor, row, n int64) (kernel.Block, error) {
 }
 
 func (m *merged) read(w formats.Tensor, p []byte, row int64) error {
-	err := formats.ReadFullAt(w.Data, p, row*m.cols*m.size)
-	if err == nil {
-		return nil
+	if err := formats.ReadFullAt(w.Data, p, row*m.cols*m.size); err != nil {
+		return formats.ReadError(m.file, w.Name, err) // or of an update below
 	}
-	if _, ok := err.(*formats.Error); ok {
-		return err // of an update below
-	}
-	return &formats.Error{Class: formats.ErrInput, File: m.file, Tensor: w.Name, Err: err}
+	return nil
 }
 
 // updates reads the left factors for some rows, and puts the right ones to them.

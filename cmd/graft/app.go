@@ -24,7 +24,7 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 		err = app.RunContext(ctx, append([]string{app.Name}, args...))
 	}
 	if out.err != nil && ctx.Err() == nil {
-		err = formats.Outputf("stdout", osCause(out.err), "")
+		err = formats.Outputf("stdout", formats.Cause(out.err), "")
 	}
 	return report(ctx, stderr, err)
 }

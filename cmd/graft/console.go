@@ -138,7 +138,7 @@ func writeJSON(path string, v any) error {
 	}
 	if err := os.WriteFile(stage.Path(), data, 0o666); err != nil {
 		stage.Abort()
-		return formats.Outputf(filepath.Clean(path), osCause(err), "")
+		return formats.Outputf(filepath.Clean(path), formats.Cause(err), "")
 	}
 	return stage.Publish()
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -69,17 +68,8 @@ func finalName(err error, staged, out string) error {
 	var e *formats.Error
 	if errors.As(err, &e) && e.Class == formats.ErrOutput {
 		if rest, ok := strings.CutPrefix(e.File, staged); ok {
-			e.File, e.Err = out+rest, osCause(e.Err)
+			e.File, e.Err = out+rest, formats.Cause(e.Err)
 		}
-	}
-	return err
-}
-
-// osCause returns what is behind the paths that the system's errors repeat.
-func osCause(err error) error {
-	var e *fs.PathError
-	for errors.As(err, &e) {
-		err = e.Err
 	}
 	return err
 }

@@ -69,7 +69,7 @@ func (o *operands) baseFiles() ([]inputFile, error) {
 	for i, path := range append([]string{o.graph.Path}, o.graph.ExternalPaths()...) {
 		info, err := os.Stat(path)
 		if err != nil {
-			return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: osCause(err)}
+			return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: formats.Cause(err)}
 		}
 		f := inputFile{Path: path, Size: info.Size(), mtime: mtime(info)}
 		if i == 0 {
@@ -100,7 +100,7 @@ func adapterFiles(a *adapter.Adapter) ([]inputFile, error) {
 
 func identify(path string, header bool) (inputFile, error) {
 	fail := func(err error) (inputFile, error) {
-		return inputFile{}, &formats.Error{Class: formats.ErrInput, File: path, Err: osCause(err)}
+		return inputFile{}, &formats.Error{Class: formats.ErrInput, File: path, Err: formats.Cause(err)}
 	}
 	f, err := os.Open(path)
 	if err != nil {

@@ -311,7 +311,7 @@ func readable(inputs []string) []string {
 // in OUT stays: with --force it would be replaced by a finished run only.
 func (j *trainJob) leave(step int, write func(dir string) error) error {
 	if err := os.MkdirAll(j.out, 0o777); err != nil {
-		return formats.Outputf(j.out, osCause(err), "")
+		return formats.Outputf(j.out, formats.Cause(err), "")
 	}
 	dir := filepath.Join(j.out, fmt.Sprintf("checkpoint-%d", step))
 	if err := publishDir(dir, true, write); err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -63,7 +62,7 @@ func snapshot(dir string) (string, error) {
 	}
 	entries, err := os.ReadDir(snapshots)
 	if err != nil {
-		return "", &formats.Error{Class: formats.ErrInput, File: snapshots, Err: cause(err)}
+		return "", &formats.Error{Class: formats.ErrInput, File: snapshots, Err: formats.Cause(err)}
 	}
 	if len(entries) != 1 {
 		return "", formats.Rejectf(dir, "", "a cache folder with %d snapshots and no refs/main", len(entries)).WithHint("name one of the directories in %s", formats.Quote(snapshots))
@@ -152,7 +151,7 @@ func readLimited(f *os.File, limit int64) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, cause(err)
+		return nil, formats.Cause(err)
 	}
 	if int64(len(data)) > limit {
 		return nil, fmt.Errorf("too large (want at most %d bytes)", limit)
@@ -341,13 +340,4 @@ func checkShardName(name string) error {
 		return errors.New("not a plain file name")
 	}
 	return nil
-}
-
-// cause strips the path that os errors repeat.
-func cause(err error) error {
-	var e *fs.PathError
-	if errors.As(err, &e) {
-		return e.Err
-	}
-	return err
 }

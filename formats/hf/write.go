@@ -116,5 +116,5 @@ func (d sideData) ReadAt(p []byte, off int64) (int, error) {
 	case err == nil || err == io.EOF || err == io.ErrUnexpectedEOF:
 		return n, formats.Rejectf(d.Name, "", "it was cut short while it was read")
 	}
-	return n, &formats.Error{Class: formats.ErrInput, File: d.Name, Err: cause(err)}
+	return n, &formats.Error{Class: formats.ErrInput, File: d.Name, Err: formats.Cause(err)}
 }

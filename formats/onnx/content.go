@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/publish"
+	"github.com/seed-b982eded/graft/internal/filecopy"
 )
 
 // content is a run of bytes in the making.
@@ -42,7 +43,7 @@ func (c *content) tensor(t formats.Tensor) {
 
 // fileRange adds bytes of a file.
 func (c *content) fileRange(f formats.SourceFile, off, n int64) {
-	c.tensor(formats.Tensor{Name: f.Name(), DType: formats.U8, Shape: []int64{n}, Data: &fileRange{f: f, off: off, n: n}})
+	c.tensor(formats.Tensor{Name: f.Name(), DType: formats.U8, Shape: []int64{n}, Data: &filecopy.Section{File: f, Off: off, N: n}})
 }
 
 // file is a file of the content.

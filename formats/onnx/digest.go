@@ -28,7 +28,7 @@ func (m *Model) SkeletonSHA256() (sum [sha256.Size]byte, err error) {
 	for _, s := range append(data, span{m.file.Size(), 0}) {
 		if s.off > at {
 			if _, err := io.Copy(h, io.NewSectionReader(m.file, at, s.off-at)); err != nil {
-				return sum, &formats.Error{Class: formats.ErrInput, File: m.Path, Err: err}
+				return sum, formats.ReadError(m.Path, "", err)
 			}
 		}
 		at = max(at, s.off+s.n)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/internal/filecopy"
 )
 
 // externalFile is a file of external data.
@@ -77,7 +78,7 @@ func (m *Model) openExternals(open opener) error {
 		}
 		e.file = x
 		x.tensors = append(x.tensors, t)
-		t.setData(&fileRange{f: x.file, off: e.Offset, n: e.Length, name: t.Key}, e.Length)
+		t.setData(&filecopy.Section{File: x.file, Off: e.Offset, N: e.Length, Tensor: t.Key}, e.Length)
 		t.Data.Name = t.Key
 	}
 	for _, x := range m.externals {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/internal/filecopy"
 )
 
 // namer gives graphs their scopes and tensors their keys.
@@ -50,8 +51,8 @@ func (p *parser) name() error {
 	for _, t := range m.tensors {
 		t.Data.Name = t.Key
 		switch d := t.Data.Data.(type) {
-		case *fileRange:
-			d.name = t.Key
+		case *filecopy.Section:
+			d.Tensor = t.Key
 		case *typedData:
 			d.name = t.Key
 		}

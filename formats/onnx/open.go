@@ -23,7 +23,7 @@ func Open(path string) (*Model, error) {
 	info, err := f.Stat()
 	f.Close()
 	if err != nil {
-		return nil, readError(path, "", err)
+		return nil, formats.ReadError(path, "", err)
 	}
 	abs, err := filepath.Abs(path) // it may be opened again from another directory
 	if err != nil {

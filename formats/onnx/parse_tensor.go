@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/internal/filecopy"
 )
 
 // parsedTensor is what a TensorProto says of its data.
@@ -245,7 +246,7 @@ func (p *parser) inline(x *parsedTensor, size int64) (data io.ReaderAt, err erro
 			}
 			return nil, p.rejectTensor(t, "raw_data does not fit (got %d bytes, want %d: %s of shape %v)", n, size, t.DataType, t.Dims)
 		}
-		return &fileRange{f: p.m.file, off: x.rawBegin, n: size, name: t.Name}, nil
+		return &filecopy.Section{File: p.m.file, Off: x.rawBegin, N: size, Tensor: t.Name}, nil
 	}
 	kind := dataTypes[t.DataType]
 	if x.typed != kind.field {
@@ -273,7 +274,7 @@ func (p *parser) inline(x *parsedTensor, size int64) (data io.ReaderAt, err erro
 		return nil, p.rejectTensor(t, "%s does not fit (got %d values, want %d: %s of shape %v)", fieldName(x.typed), n, d.values, t.DataType, t.Dims)
 	}
 	if len(x.runs) == 1 && x.runs[0].packed {
-		return &fileRange{f: p.m.file, off: x.runs[0].begin, n: size, name: t.Name}, nil
+		return &filecopy.Section{File: p.m.file, Off: x.runs[0].begin, N: size, Tensor: t.Name}, nil
 	}
 	return d, nil
 }

@@ -1,6 +1,10 @@
 package onnx
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/seed-b982eded/graft/internal/filecopy"
+)
 
 // tensor edits a TensorProto: its data, where that lies, and what follows from it. In
 // changed are the files of external data that get other bytes.
@@ -17,10 +21,10 @@ func (s *splicer) tensor(it *item, changed map[*externalFile]bool) error {
 	if !dims && !typ && !moves && !inside && !checksum {
 		return nil
 	}
-	if r, ok := t.Data.Data.(*fileRange); ok && inside && was == nil && !dims && !typ {
+	if r, ok := t.Data.Data.(*filecopy.Section); ok && inside && was == nil && !dims && !typ {
 		var c content
 		c.tensor(it.data)
-		s.list = append(s.list, splice{t.msg, r.off, r.n, c})
+		s.list = append(s.list, splice{t.msg, r.Off, r.N, c})
 		return nil
 	}
 	at := t.msg.end // where new fields go: to the place of the first that goes

@@ -127,7 +127,7 @@ func (d *typedData) changed(err error) error {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	return readError(d.path, d.name, err)
+	return formats.ReadError(d.path, d.name, err)
 }
 
 // valueCursor reads values one after another.

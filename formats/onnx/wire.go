@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"io/fs"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -63,7 +62,7 @@ func (s *scanner) window(off, end int64, n int) ([]byte, error) {
 	s.off = off
 	if err := formats.ReadFullAt(s.r, s.buf, off); err != nil {
 		s.buf = s.buf[:0]
-		return nil, readError(s.path, "", err)
+		return nil, formats.ReadError(s.path, "", err)
 	}
 	return s.buf[:n], nil
 }
@@ -157,20 +156,7 @@ func (s *scanner) read(f field) ([]byte, error) {
 		return out, err
 	}
 	if err := formats.ReadFullAt(s.r, out, f.begin); err != nil {
-		return nil, readError(s.path, "", err)
+		return nil, formats.ReadError(s.path, "", err)
 	}
 	return out, nil
-}
-
-// readError makes a failure to read from a file an error that names it.
-func readError(file, tensor string, err error) error {
-	var e *formats.Error
-	if errors.As(err, &e) {
-		return err
-	}
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		err = p.Err
-	}
-	return &formats.Error{Class: formats.ErrInput, File: file, Tensor: tensor, Err: err}
 }

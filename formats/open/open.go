@@ -8,7 +8,6 @@
 package open
 
 import (
-	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -115,11 +114,7 @@ func isORT(path string) (bool, error) {
 func stat(path string) (fs.FileInfo, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		var e *fs.PathError
-		if errors.As(err, &e) {
-			err = e.Err
-		}
-		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: err}
+		return nil, formats.ReadError(path, "", err)
 	}
 	return info, nil
 }

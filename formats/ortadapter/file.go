@@ -33,7 +33,7 @@ func Open(path string) (*File, error) {
 	info, err := open.Stat()
 	open.Close()
 	if err != nil {
-		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: pathCause(err)}
+		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: formats.Cause(err)}
 	}
 	abs, err := filepath.Abs(path) // it may be opened again from another directory
 	if err != nil {
@@ -178,7 +178,7 @@ func readParameter(b *buffer, src formats.SourceFile, at int64, what string) (fo
 	if n != want {
 		return fail(fmt.Errorf("raw_data has %d bytes, but dims %v of %s take %d", n, t.Shape, t.DType, want))
 	}
-	t.Data = &fileRange{src, start, n, t.Name}
+	t.Data = &filecopy.Section{File: src, Off: start, N: n, Tensor: t.Name}
 	return t, nil
 }
 
@@ -198,37 +198,4 @@ func checkName(name string) error {
 		}
 	}
 	return nil
-}
-
-// fileRange is a parameter's data as they lie in the file.
-type fileRange struct {
-	f      formats.SourceFile
-	off, n int64
-	name   string // of the parameter, for messages
-}
-
-func (r *fileRange) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 || off > r.n {
-		return 0, io.EOF
-	}
-	want := len(p)
-	if left := r.n - off; int64(want) > left {
-		p = p[:left]
-	}
-	n, err := r.f.ReadAt(p, r.off+off)
-	if n < len(p) {
-		if err == nil || err == io.EOF { // it was checked against the file's length
-			err = io.ErrUnexpectedEOF
-		}
-		return n, failure(r.f.Name(), r.name, ioError{err})
-	}
-	if n < want {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-// FileRange implements [formats.FileRanger].
-func (r *fileRange) FileRange() (f formats.SourceFile, off, n int64, ok bool) {
-	return r.f, r.off, r.n, true
 }

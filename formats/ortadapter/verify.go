@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 
 	"github.com/seed-b982eded/graft/formats"
 )
@@ -226,16 +225,7 @@ func failure(file, tensor string, err error) error {
 	}
 	var io ioError
 	if errors.As(err, &io) {
-		return &formats.Error{Class: formats.ErrInput, File: file, Tensor: tensor, Err: pathCause(io.error)}
+		return &formats.Error{Class: formats.ErrInput, File: file, Tensor: tensor, Err: formats.Cause(io.error)}
 	}
 	return formats.Rejectf(file, tensor, "%v", err)
-}
-
-// pathCause strips the path that os errors repeat.
-func pathCause(err error) error {
-	var e *fs.PathError
-	if errors.As(err, &e) {
-		return e.Err
-	}
-	return err
 }

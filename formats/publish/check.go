@@ -115,7 +115,7 @@ func CheckApart(in, out string) error {
 		a, err = filepath.Abs(a)
 	}
 	if err != nil {
-		return &formats.Error{Class: formats.ErrInput, File: in, Err: cause(err)}
+		return &formats.Error{Class: formats.ErrInput, File: in, Err: formats.Cause(err)}
 	}
 	b := realPath(out)
 	if same(a, b) || within(a, b) || within(b, a) {

@@ -37,12 +37,12 @@ const (
 func readBack(ctx context.Context, path string, opts Options) (FileResult, error) {
 	f, err := fault.Open(path)
 	if err != nil {
-		return FileResult{}, formats.Outputf(path, cause(err), "reading it back")
+		return FileResult{}, formats.Outputf(path, formats.Cause(err), "reading it back")
 	}
 	defer f.Close()
 	r, err := sumUp(ctx, f, opts)
 	if err != nil && ctx.Err() == nil {
-		err = formats.Outputf(path, cause(err), "reading it back")
+		err = formats.Outputf(path, formats.Cause(err), "reading it back")
 	}
 	return r, err
 }

@@ -3,7 +3,6 @@ package publish
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"runtime"
 
@@ -79,12 +78,12 @@ func WriteFile(ctx context.Context, path string, parts []Part, opts BlockOptions
 func writeFile(ctx context.Context, path string, flag int, parts []Part, opts BlockOptions) error {
 	f, err := fault.OpenFile(path, os.O_CREATE|flag|os.O_RDWR)
 	if err != nil {
-		return formats.Outputf(path, cause(err), "")
+		return formats.Outputf(path, formats.Cause(err), "")
 	}
 	w := &fileWriter{f: f, path: path, opts: opts.withDefaults()}
 	err = w.run(ctx, parts)
 	if err2 := fault.Close(f); err == nil && err2 != nil {
-		err = formats.Outputf(path, cause(err2), "")
+		err = formats.Outputf(path, formats.Cause(err2), "")
 	}
 	return err
 }
@@ -107,7 +106,7 @@ type fileWriter struct {
 func (w *fileWriter) run(ctx context.Context, parts []Part) error {
 	total := sizeOf(parts)
 	if err := fault.Truncate(w.f, total); err != nil {
-		return formats.Outputf(w.path, cause(err), "")
+		return formats.Outputf(w.path, formats.Cause(err), "")
 	}
 	err := inParallel(ctx, w.opts.pool, func(ctx context.Context, send func(block) error) error {
 		return w.blocks(ctx, parts, send)
@@ -117,7 +116,7 @@ func (w *fileWriter) run(ctx context.Context, parts []Part) error {
 	}
 	info, err := w.f.Stat()
 	if err != nil {
-		return formats.Outputf(w.path, cause(err), "")
+		return formats.Outputf(w.path, formats.Cause(err), "")
 	}
 	if info.Size() != total {
 		return formats.Outputf(w.path, nil, "wrong length (got %d bytes, want %d)", info.Size(), total)
@@ -210,7 +209,7 @@ func inFile(p Part) (src formats.SourceFile, off int64, ok bool) {
 func (w *fileWriter) do(b block, buf []byte) ([]byte, error) {
 	if b.literal != nil {
 		if _, err := fault.WriteAt(w.f, b.literal, b.dst); err != nil {
-			return buf, formats.Outputf(w.path, cause(err), "")
+			return buf, formats.Outputf(w.path, formats.Cause(err), "")
 		}
 		w.progress(int64(len(b.literal)))
 		return buf, nil
@@ -234,7 +233,7 @@ func (w *fileWriter) do(b block, buf []byte) ([]byte, error) {
 		return buf, sourceError(b.tensor, err)
 	}
 	if _, err := fault.WriteAt(w.f, p, b.dst); err != nil {
-		return buf, formats.Outputf(w.path, cause(err), "")
+		return buf, formats.Outputf(w.path, formats.Cause(err), "")
 	}
 	if w.opts.Observe != nil {
 		if err := w.opts.Observe(b.tensor, b.off, p); err != nil {
@@ -251,9 +250,9 @@ func (w *fileWriter) copy(b block, buf []byte) error {
 		var read *filecopy.ReadError
 		switch {
 		case errors.As(err, &read):
-			return readError(b.src.Name(), b.tensor.Name, read.Err)
+			return formats.ReadError(b.src.Name(), b.tensor.Name, read.Err)
 		case err != nil:
-			return formats.Outputf(w.path, cause(err), "")
+			return formats.Outputf(w.path, formats.Cause(err), "")
 		}
 		return nil
 	})
@@ -271,23 +270,5 @@ func sourceError(t formats.Tensor, err error) error {
 	if errors.As(err, &e) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return &formats.Error{Class: formats.ErrInput, Tensor: t.Name, Detail: "reading", Err: cause(err)}
-}
-
-// readError makes a failure to read from a file an error that names it.
-func readError(file, tensor string, err error) error {
-	var e *formats.Error
-	if errors.As(err, &e) {
-		return err
-	}
-	return &formats.Error{Class: formats.ErrInput, File: file, Tensor: tensor, Err: cause(err)}
-}
-
-// cause strips the path that os errors repeat.
-func cause(err error) error {
-	var e *fs.PathError
-	if errors.As(err, &e) {
-		return e.Err
-	}
-	return err
+	return &formats.Error{Class: formats.ErrInput, Tensor: t.Name, Detail: "reading", Err: formats.Cause(err)}
 }

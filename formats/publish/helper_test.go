@@ -134,13 +134,13 @@ func openSource(path string) (*filecopy.Source, error) {
 	src := filecopy.NewSource(path, info, func() (*os.File, error) {
 		f, err := fault.Open(path)
 		if err != nil {
-			return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: cause(err)}
+			return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: formats.Cause(err)}
 		}
 		return f, nil
 	})
 	if err := formats.ReadFullAt(src, make([]byte, 1), 0); err != nil {
 		src.Close()
-		return nil, readError(path, "", err)
+		return nil, formats.ReadError(path, "", err)
 	}
 	return src, nil
 }

@@ -177,7 +177,7 @@ func (j *journal) restore() {
 	}
 }
 
-func (j *journal) failed(err error) error { return formats.Outputf(j.path, cause(err), "") }
+func (j *journal) failed(err error) error { return formats.Outputf(j.path, formats.Cause(err), "") }
 
 // finishedSize returns the bytes of the weight files that a journal lists and that are
 // there: what resuming does not need room for.

@@ -18,7 +18,7 @@ func Replay(ctx context.Context, path string, parts []Part, opts BlockOptions) e
 	}
 	f, err := fault.Open(path)
 	if err != nil {
-		return formats.Outputf(path, cause(err), "")
+		return formats.Outputf(path, formats.Cause(err), "")
 	}
 	defer f.Close()
 	w := &fileWriter{f: f, path: path, opts: opts.withDefaults()}
@@ -43,7 +43,7 @@ func (w *fileWriter) show(b block, buf []byte) ([]byte, error) {
 	}
 	p := buf[:b.n]
 	if err := formats.ReadFullAt(own{w.f}, p, b.dst); err != nil {
-		return buf, formats.Outputf(w.path, cause(err), "reading it back")
+		return buf, formats.Outputf(w.path, formats.Cause(err), "reading it back")
 	}
 	return buf, w.opts.Observe(b.tensor, b.off, p)
 }

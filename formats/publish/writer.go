@@ -61,14 +61,14 @@ func (w *writer) write(ctx context.Context) error {
 func (w *writer) clean() error {
 	entries, err := fault.ReadDir(w.place)
 	if err != nil {
-		return formats.Outputf(w.place, cause(err), "")
+		return formats.Outputf(w.place, formats.Cause(err), "")
 	}
 	for _, e := range entries {
 		if _, ok := w.journal.done[e.Name()]; e.Type().IsRegular() && (ok || e.Name() == journalName) {
 			continue
 		}
 		if err := os.RemoveAll(filepath.Join(w.place, e.Name())); err != nil {
-			return formats.Outputf(filepath.Join(w.place, e.Name()), cause(err), "")
+			return formats.Outputf(filepath.Join(w.place, e.Name()), formats.Cause(err), "")
 		}
 	}
 	return nil
@@ -177,7 +177,7 @@ func (w *writer) file(ctx context.Context, f File, opts BlockOptions) (*FileResu
 	}
 	if path.Dir(f.Name) != "." {
 		if err := fault.MkdirAll(filepath.Dir(staged)); err != nil {
-			return nil, formats.Outputf(staged, cause(err), "")
+			return nil, formats.Outputf(staged, formats.Cause(err), "")
 		}
 	}
 	if !f.Weights {
@@ -227,7 +227,7 @@ func (w *writer) finished(ctx context.Context, staged string, f File, parts []Pa
 	}
 	if err != nil || f.Size != e.size || r.Size != e.size || r.CRC32C != e.crc {
 		if err := os.Remove(staged); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, formats.Outputf(staged, cause(err), "")
+			return nil, formats.Outputf(staged, formats.Cause(err), "")
 		}
 		return nil, nil
 	}
@@ -266,7 +266,7 @@ func syncFile(name string) error {
 		}
 	}
 	if err != nil {
-		return formats.Outputf(name, cause(err), "")
+		return formats.Outputf(name, formats.Cause(err), "")
 	}
 	return nil
 }

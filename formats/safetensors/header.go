@@ -36,7 +36,7 @@ func readHeader(r io.ReaderAt, size int64, file string) (*header, error) {
 	}
 	var first [8]byte
 	if err := formats.ReadFullAt(r, first[:], 0); err != nil {
-		return nil, readError(file, "", err)
+		return nil, formats.ReadError(file, "", err)
 	}
 	n := binary.LittleEndian.Uint64(first[:])
 	switch {
@@ -53,7 +53,7 @@ func readHeader(r io.ReaderAt, size int64, file string) (*header, error) {
 	}
 	text := make([]byte, n)
 	if err := formats.ReadFullAt(r, text, 8); err != nil {
-		return nil, readError(file, "", err)
+		return nil, formats.ReadError(file, "", err)
 	}
 	if text[0] != '{' { // a length that small can begin another format too
 		if kind := looksLike(r, size); kind != "" {

@@ -24,8 +24,6 @@
 package safetensors
 
 import (
-	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -64,7 +62,7 @@ func OpenRegular(path string) (*os.File, error) {
 	}
 	f, err := fault.Open(path)
 	if err != nil {
-		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: pathCause(err)}
+		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: formats.Cause(err)}
 	}
 	return f, nil
 }
@@ -72,21 +70,12 @@ func OpenRegular(path string) (*os.File, error) {
 func statRegular(path string) (fs.FileInfo, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: pathCause(err)}
+		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: formats.Cause(err)}
 	}
 	if !info.Mode().IsRegular() {
 		return nil, formats.Rejectf(path, "", "not a regular file")
 	}
 	return info, nil
-}
-
-// pathCause strips the path that os errors repeat.
-func pathCause(err error) error {
-	var e *fs.PathError
-	if errors.As(err, &e) {
-		return e.Err
-	}
-	return err
 }
 
 // OpenShard reads the header of a file, which the returned tensors read from and which
@@ -101,50 +90,8 @@ func OpenShard(f formats.SourceFile, file string) (formats.Shard, error) {
 	for i, e := range h.entries {
 		s.Tensors[i] = formats.Tensor{
 			Name: e.name, DType: e.dtype, Shape: e.shape,
-			Data: &fileRange{f, h.start + e.begin, e.end - e.begin, e.name},
+			Data: &filecopy.Section{File: f, Off: h.start + e.begin, N: e.end - e.begin, Tensor: e.name},
 		}
 	}
 	return s, nil
-}
-
-// fileRange is a tensor's bytes as they lie in a file.
-type fileRange struct {
-	f      formats.SourceFile
-	off, n int64
-	name   string // of the tensor, for messages
-}
-
-func (r *fileRange) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 || off > r.n {
-		return 0, io.EOF
-	}
-	want := len(p)
-	if left := r.n - off; int64(want) > left {
-		p = p[:left]
-	}
-	n, err := r.f.ReadAt(p, r.off+off)
-	if n < len(p) {
-		if err == nil || err == io.EOF { // the header was checked against the file's length
-			err = io.ErrUnexpectedEOF
-		}
-		return n, readError(r.f.Name(), r.name, err)
-	}
-	if n < want {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-// readError makes a failure to read from a file an error that names it.
-func readError(file, tensor string, err error) error {
-	var e *formats.Error
-	if errors.As(err, &e) {
-		return err
-	}
-	return &formats.Error{Class: formats.ErrInput, File: file, Tensor: tensor, Err: pathCause(err)}
-}
-
-// FileRange implements [formats.FileRanger].
-func (r *fileRange) FileRange() (f formats.SourceFile, off, n int64, ok bool) {
-	return r.f, r.off, r.n, true
 }

@@ -92,13 +92,13 @@ func Check(out string, dir bool, force bool) error {
 	case errors.Is(err, fs.ErrNotExist):
 		parent := filepath.Dir(out)
 		if p, err := os.Stat(parent); err != nil {
-			return formats.Outputf(out, cause(err), "directory %s", formats.Quote(parent))
+			return formats.Outputf(out, formats.Cause(err), "directory %s", formats.Quote(parent))
 		} else if !p.IsDir() {
 			return formats.Outputf(out, nil, "%s is no directory", formats.Quote(parent))
 		}
 		return nil
 	case err != nil:
-		return formats.Outputf(out, cause(err), "")
+		return formats.Outputf(out, formats.Cause(err), "")
 	case info.Mode()&fs.ModeSymlink != 0:
 		return formats.Outputf(out, nil, "it is a symbolic link, and graft does not write through links").WithHint("name the place that it points to")
 	case dir && !info.IsDir():
@@ -187,7 +187,7 @@ func start(s *Stage) (*Stage, error) {
 		return nil, formats.Outputf(out, err, "")
 	}
 	if err := s.claim(); err != nil {
-		return nil, formats.Outputf(out, cause(err), "staging")
+		return nil, formats.Outputf(out, formats.Cause(err), "staging")
 	}
 	if s.beside { // what a killed run had put aside may have come back
 		if err := s.check(out); err != nil {
@@ -251,7 +251,7 @@ func (s *Stage) create() error {
 func (s *Stage) removeStale(parent, prefix string) error {
 	entries, err := fault.ReadDir(parent)
 	if err != nil {
-		return cause(err)
+		return formats.Cause(err)
 	}
 	for _, e := range entries {
 		path := filepath.Join(parent, e.Name())
@@ -278,7 +278,7 @@ func (s *Stage) removeStale(parent, prefix string) error {
 		}
 		f.Close()
 		if err != nil {
-			return cause(err)
+			return formats.Cause(err)
 		}
 	}
 	return nil
@@ -312,15 +312,4 @@ func (s *Stage) finish() {
 	if s.old != nil {
 		s.old.Close()
 	}
-}
-
-// cause strips the paths that os errors repeat.
-func cause(err error) error {
-	switch e := err.(type) {
-	case *fs.PathError:
-		return e.Err
-	case *os.LinkError:
-		return e.Err
-	}
-	return err
 }

@@ -85,7 +85,7 @@ func (s *Stage) publishBeside() error {
 	if err2 := s.takeBack(moved); err2 != nil {
 		// The staging holds old content: it is not ours to remove any more.
 		s.finish()
-		return fmt.Errorf("%w; what was there before could not be put back, and will be by the next run: %v", cause(err), cause(err2))
+		return fmt.Errorf("%w; what was there before could not be put back, and will be by the next run: %v", formats.Cause(err), formats.Cause(err2))
 	}
 	return err
 }
@@ -160,16 +160,16 @@ func (s *Stage) putBack(staging string) error {
 	aside := filepath.Join(staging, asideName)
 	files, err := fault.ReadDir(staging)
 	if err != nil {
-		return cause(err)
+		return formats.Cause(err)
 	}
 	old, err := fault.ReadDir(aside)
 	if err != nil {
-		return cause(err)
+		return formats.Cause(err)
 	}
 	for _, e := range files {
 		if path := filepath.Join(dir, e.Name()); e.Name() != name && sameFile(filepath.Join(staging, e.Name()), path) {
 			if err := os.Remove(path); err != nil {
-				return cause(err)
+				return formats.Cause(err)
 			}
 		}
 	}
@@ -184,7 +184,7 @@ func (s *Stage) putBack(staging string) error {
 				return oldContent(aside)
 			}
 			if err := fault.Rename(filepath.Join(aside, e.Name()), to); err != nil {
-				return cause(err)
+				return formats.Cause(err)
 			}
 		}
 	}

@@ -27,7 +27,7 @@ func (s *Stage) Publish() error {
 	if _, ok := err.(*formats.Error); ok {
 		return err
 	}
-	e := formats.Outputf(s.out, cause(err), "publishing")
+	e := formats.Outputf(s.out, formats.Cause(err), "publishing")
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
 		return e.WithHint("the file system may not be able to rename: write to another one, and copy the result")
 	}
@@ -53,7 +53,7 @@ func (s *Stage) publish() error {
 			// The name holds the new content. The staging name may hold the old: it is
 			// not ours to remove any more.
 			s.finish()
-			return fmt.Errorf("%w; it holds the new content, which could not be taken back: %v", cause(err), cause(err2))
+			return fmt.Errorf("%w; it holds the new content, which could not be taken back: %v", formats.Cause(err), formats.Cause(err2))
 		}
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/internal/fault"
 )
 
@@ -20,7 +21,7 @@ import (
 func lock(path string) (*os.File, error) {
 	f, err := fault.Open(path)
 	if err != nil {
-		return nil, cause(err)
+		return nil, formats.Cause(err)
 	}
 	if err := lockOpen(f, path); err != nil {
 		f.Close()

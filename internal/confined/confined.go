@@ -30,7 +30,7 @@ type Dir struct {
 func Open(path string) (*Dir, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
-		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: cause(err)}
+		return nil, &formats.Error{Class: formats.ErrInput, File: path, Err: formats.Cause(err)}
 	}
 	d := &Dir{path: path, root: root}
 	abs, err := filepath.Abs(path)
@@ -70,7 +70,7 @@ func (d *Dir) Open(name string) (*os.File, error) {
 	}
 	f, err := fault.OpenIn(root, rel)
 	if err != nil {
-		return nil, &formats.Error{Class: formats.ErrInput, File: filepath.Join(d.path, name), Err: cause(err)}
+		return nil, &formats.Error{Class: formats.ErrInput, File: filepath.Join(d.path, name), Err: formats.Cause(err)}
 	}
 	return f, nil
 }
@@ -96,7 +96,7 @@ func (d *Dir) ReadDir(name string) ([]fs.DirEntry, error) {
 			return entries, nil
 		}
 	}
-	return nil, &formats.Error{Class: formats.ErrInput, File: filepath.Join(d.path, name), Err: cause(err)}
+	return nil, &formats.Error{Class: formats.ErrInput, File: filepath.Join(d.path, name), Err: formats.Cause(err)}
 }
 
 func (d *Dir) findRegular(name string) (*os.Root, string, fs.FileInfo, error) {
@@ -132,14 +132,5 @@ func (d *Dir) find(name string) (*os.Root, string, fs.FileInfo, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", nil, formats.Rejectf(full, "", "no such file")
 	}
-	return nil, "", nil, &formats.Error{Class: formats.ErrInput, File: full, Err: cause(err)}
-}
-
-// cause strips the path that os errors repeat.
-func cause(err error) error {
-	var e *fs.PathError
-	if errors.As(err, &e) {
-		return e.Err
-	}
-	return err
+	return nil, "", nil, &formats.Error{Class: formats.ErrInput, File: full, Err: formats.Cause(err)}
 }

@@ -2,7 +2,6 @@ package filecopy
 
 import (
 	"container/list"
-	"errors"
 	"io/fs"
 	"os"
 	"sync"
@@ -176,13 +175,5 @@ func (s *Source) reopen() (*os.File, error) {
 		}
 		f.Close()
 	}
-	var e *formats.Error
-	if errors.As(err, &e) {
-		return nil, err
-	}
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		err = p.Err
-	}
-	return nil, &formats.Error{Class: formats.ErrInput, File: s.name, Err: err}
+	return nil, formats.ReadError(s.name, "", err)
 }

@@ -73,12 +73,8 @@ func sameFile(ctx context.Context, a, b formats.SideFile) (bool, error) {
 			f   formats.SideFile
 			buf []byte
 		}{{a, x[:n]}, {b, y[:n]}} {
-			err := formats.ReadFullAt(side.f.Data, side.buf, off)
-			if _, ok := err.(*formats.Error); err != nil && !ok {
-				err = &formats.Error{Class: formats.ErrInput, File: side.f.Name, Err: err}
-			}
-			if err != nil {
-				return false, err
+			if err := formats.ReadFullAt(side.f.Data, side.buf, off); err != nil {
+				return false, formats.ReadError(side.f.Name, "", err)
 			}
 		}
 		if !bytes.Equal(x[:n], y[:n]) {

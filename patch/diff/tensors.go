@@ -235,9 +235,8 @@ func readBlock(t formats.Tensor, file string, buf []byte, first, n int64) ([]byt
 		buf = make([]byte, size)
 	}
 	buf = buf[:size]
-	err := formats.ReadFullAt(t.Data, buf, first*bits/8)
-	if _, ok := err.(*formats.Error); ok || err == nil {
-		return buf, err
+	if err := formats.ReadFullAt(t.Data, buf, first*bits/8); err != nil {
+		return buf, formats.ReadError(file, t.Name, err)
 	}
-	return buf, &formats.Error{Class: formats.ErrInput, File: file, Tensor: t.Name, Err: err}
+	return buf, nil
 }

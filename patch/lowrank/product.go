@@ -1,8 +1,6 @@
 package lowrank
 
 import (
-	"errors"
-
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -56,11 +54,7 @@ func Read(path string, t formats.Tensor) (*mat.Dense, error) {
 		part := values[at:min(at+readAtOnce, len(values))]
 		raw := raw[:int64(len(part))*size]
 		if err := formats.ReadFullAt(t.Data, raw, int64(at)*size); err != nil {
-			var e *formats.Error
-			if errors.As(err, &e) { // it names the file already
-				return nil, err
-			}
-			return nil, &formats.Error{Class: formats.ErrInput, File: path, Tensor: t.Name, Err: err}
+			return nil, formats.ReadError(path, t.Name, err)
 		}
 		formats.DecodeFloat64(part, raw, t.DType)
 		for i, x := range part {

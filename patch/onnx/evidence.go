@@ -65,8 +65,10 @@ func (l *Layer) nodes() []*wire.Node {
 	return out
 }
 
-// scopeEvidence reads a list such as "[”, 'model', 'model.layers.0.mlp', 'linear_3']", of
-// which the last is the operation and the one before the module.
+// scopeEvidence reads a list of modules and the operation, of which the one before the
+// last is the innermost module:
+//
+//	['', 'model', 'model.layers.0.mlp', 'linear_3']
 func scopeEvidence(l *Layer) []Evidence {
 	for _, n := range l.nodes() {
 		for _, m := range n.Metadata {
