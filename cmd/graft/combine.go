@@ -96,8 +96,8 @@ func combineAction(c *cli.Context) error {
 		Schema: "graft.combine/1", Version: readVersion().Version, Method: string(opts.Method), Rank: opts.Rank, Density: opts.Density,
 		Majority: opts.MajoritySign, Seed: opts.Seed, Bugs: opts.PEFTBugs != nil, Out: out, DryRun: c.Bool("dry-run"),
 	}
+	res.Adapters = usedAdapters(list)
 	for _, w := range list {
-		res.Adapters = append(res.Adapters, usedAdapter{w.Adapter.Path, w.Weight})
 		files, err := adapterFiles(w.Adapter)
 		if err != nil {
 			return err

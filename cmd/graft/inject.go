@@ -106,9 +106,7 @@ func injectAction(c *cli.Context) error {
 	res := &injectResult{
 		Schema: "graft.inject/1", Version: readVersion().Version, Base: in.base.Path(), Mode: string(mode), Names: string(names), Out: out,
 	}
-	for _, w := range in.adapters {
-		res.Adapters = append(res.Adapters, usedAdapter{w.Adapter.Path, w.Weight})
-	}
+	res.Adapters = usedAdapters(in.adapters)
 	for _, s := range injected.Sites {
 		res.Sites = append(res.Sites, injectSite{s.Module, s.Node, s.Rank, s.Quantized})
 	}

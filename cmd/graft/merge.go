@@ -49,11 +49,6 @@ type mergeResult struct {
 	Written  []writtenFile `json:"written,omitempty"`
 }
 
-type usedAdapter struct {
-	Path   string  `json:"path"`
-	Weight float64 `json:"weight"`
-}
-
 type mergeTarget struct {
 	Module  string  `json:"module"`
 	Tensor  string  `json:"tensor"`
@@ -143,9 +138,7 @@ func newMergeResult(in *operands, plan *mergePlan, pub *publication) (*mergeResu
 		}
 	}
 	res.Rounding = string(plan.Rounding())
-	for _, w := range in.adapters {
-		res.Adapters = append(res.Adapters, usedAdapter{w.Adapter.Path, w.Weight})
-	}
+	res.Adapters = usedAdapters(in.adapters)
 	for _, t := range plan.Targets() {
 		res.Targets = append(res.Targets, mergeTarget{
 			Module: t.Module, Tensor: t.Tensor.Name, File: t.Shard, Kind: t.Kind, DType: t.Tensor.DType.String(), Shape: t.Tensor.Shape,

@@ -89,6 +89,20 @@ func (o *operands) paths() []string {
 	return list
 }
 
+// usedAdapter is an adapter in a command's JSON.
+type usedAdapter struct {
+	Path   string  `json:"path"`
+	Weight float64 `json:"weight"`
+}
+
+func usedAdapters(list []patch.Weighted) []usedAdapter {
+	out := make([]usedAdapter, len(list))
+	for i, w := range list {
+		out[i] = usedAdapter{w.Adapter.Path, w.Weight}
+	}
+	return out
+}
+
 // placeOf returns the directory or file that a base lies in: of a snapshot in a Hugging
 // Face cache the cache's folder, for its files are links into the blobs there.
 func placeOf(base *formats.Checkpoint) string {

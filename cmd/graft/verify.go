@@ -86,9 +86,7 @@ func verifyAction(c *cli.Context) error {
 		Schema: "graft.verify/1", Base: in.base.Path(), Merged: merged.Path(), Rounding: c.String("rounding"),
 		Tensors: want.Len(), Targets: len(plan.Targets()), Differences: diffs,
 	}
-	for _, w := range in.adapters {
-		res.Adapters = append(res.Adapters, usedAdapter{w.Adapter.Path, w.Weight})
-	}
+	res.Adapters = usedAdapters(in.adapters)
 	err = co.emit(res, func(w io.Writer) {
 		if len(diffs) == 0 {
 			fmt.Fprintf(w, "%s: as merging gives it, all %s (%s)\n", merged.Path(), countOf(res.Tensors, "tensor"), countOf(res.Targets, "target"))

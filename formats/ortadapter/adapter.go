@@ -2,6 +2,7 @@ package ortadapter
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
@@ -203,4 +204,9 @@ func stored(file string, e adapter.Entry, names Names) (a, b formats.Tensor, err
 		return fail("module %s has no name of the kind %q that can be read again (it would be %s)", formats.Quote(e.Module), names, formats.Quote(a.Name))
 	}
 	return a, b, nil
+}
+
+// describe names a pair of factors in messages, as they are stored.
+func describe(a, b formats.Tensor) string {
+	return fmt.Sprintf("A is %v, B is %v", a.Shape, b.Shape)
 }

@@ -47,9 +47,9 @@ func isMangled(name, path string) bool {
 	if strings.Contains(name, ".") {
 		return false
 	}
-	name = strings.ReplaceAll(name, "self_attn", "attn") // as withoutSelf has done with the path
+	name = attn(name)
 	for at := 0; strings.Contains(path[at:], "."); at += strings.IndexByte(path[at:], '.') + 1 {
-		end := strings.ReplaceAll(path[at:], ".", "_")
+		end := underscored(path[at:])
 		if name == end || at == 0 && endsWith(name, end, '_') {
 			return true
 		}
@@ -90,9 +90,10 @@ type Binding struct {
 	index *index
 	of    map[string][]*bound // by the adapters' module paths
 	order []string            // of the modules
-	parts map[string]bool     // names of modules anywhere in the evidence
 	named []string            // the modules that the adapters speak of
 	near  *candidates         // made when it is first needed
+
+	pathNames map[string]bool // of modules and what holds them, anywhere in the evidence
 }
 
 // bound is a layer as a module, or the part of one that is.
@@ -111,11 +112,11 @@ func Bind(m *wire.Model, weights *patch.Model, adapters ...*adapter.Adapter) (*B
 	if err != nil {
 		return nil, err
 	}
-	b := &Binding{Model: m, Layers: layers, index: x, of: map[string][]*bound{}, parts: map[string]bool{}}
+	b := &Binding{Model: m, Layers: layers, index: x, of: map[string][]*bound{}, pathNames: map[string]bool{}}
 	for _, l := range layers {
 		for _, ev := range l.Evidence {
 			for _, name := range strings.Split(ev.Path, ".") {
-				b.parts[name] = true
+				b.pathNames[name] = true
 			}
 		}
 	}
@@ -208,7 +209,7 @@ func (b *Binding) checkTower(a *adapter.Adapter, e adapter.Entry, l *Layer) erro
 	short := strings.Split(e.Module, ".")
 	short = short[:max(0, len(short)-common(e.Module, l.closest(e.Module)))]
 	for _, name := range short {
-		if slices.Contains(towers, name) && !b.parts[name] {
+		if slices.Contains(towers, name) && !b.pathNames[name] {
 			return formats.Unfitf(a.Path, firstKey(e), "module %s may be %s, but nothing in the graph is called %s: its layers may be those of another part of the model", formats.Quote(e.Module), l.describe(), formats.Quote(name)).
 				WithHint("--prefix %s takes the adapter's modules below that for the graph's", strings.Join(short, "."))
 		}

@@ -169,11 +169,8 @@ func (x *index) weightEvidence(l *Layer) []Evidence {
 // where PyTorch's exporter writes it.
 func (x *index) metadata(l *Layer) []wire.Pair {
 	out := slices.Clone(l.Weight.Metadata)
-	name := l.chain.leafName()
-	for _, v := range l.chain.graph.ValueInfos {
-		if v.Name == name {
-			out = append(out, v.Metadata...)
-		}
+	for _, v := range x.graphs[l.chain.graph].described[l.chain.leafName()] {
+		out = append(out, v.Metadata...)
 	}
 	return out
 }

@@ -204,9 +204,9 @@ func TestTower(t *testing.T) {
 		{"bert.encoder.layer.0.q", "layer.0.q", []string{"encoder"}, false},
 		{"model.layers.0.q", "layers.0.q", nil, false},
 	} {
-		b := &Binding{parts: map[string]bool{}}
+		b := &Binding{pathNames: map[string]bool{}}
 		for _, n := range c.names {
-			b.parts[n] = true
+			b.pathNames[n] = true
 		}
 		err := b.checkTower(&adapter.Adapter{Path: "a"}, adapter.Entry{Module: c.module}, layer(c.path))
 		if (err != nil) != c.refuses {
@@ -222,7 +222,7 @@ func TestLongestEnd(t *testing.T) {
 	for _, l := range []*Layer{short, long} {
 		l.Weight = &wire.Tensor{}
 	}
-	b := &Binding{Model: &wire.Model{}, Layers: []*Layer{short, long}, parts: map[string]bool{"encoder": true}}
+	b := &Binding{Model: &wire.Model{}, Layers: []*Layer{short, long}, pathNames: map[string]bool{"encoder": true}}
 	found, err := b.match(&adapter.Adapter{}, adapter.Entry{Module: "bert.encoder.layer.1.output.dense"})
 	if err != nil || len(found) != 1 || found[0].Layer != long {
 		t.Errorf("got %v, %v", found, err)

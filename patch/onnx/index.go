@@ -21,7 +21,8 @@ type graphIndex struct {
 	inputs       map[string]int
 	uses         map[string][]use // by the graph's own nodes
 	outputs      map[string]bool
-	inner        []*wire.Graph // of its nodes
+	described    map[string][]*wire.ValueInfo // by value_info
+	inner        []*wire.Graph                // of its nodes
 }
 
 // use is a place where a node reads a value.
@@ -44,7 +45,7 @@ func newIndex(m *wire.Model) *index {
 func indexGraph(g *wire.Graph) *graphIndex {
 	gi := &graphIndex{
 		produced: map[string]*wire.Node{}, initializers: map[string]*wire.Tensor{}, inputs: map[string]int{},
-		uses: map[string][]use{}, outputs: map[string]bool{},
+		uses: map[string][]use{}, outputs: map[string]bool{}, described: map[string][]*wire.ValueInfo{},
 	}
 	for _, t := range g.Initializers {
 		gi.initializers[t.Name] = t
@@ -59,6 +60,9 @@ func indexGraph(g *wire.Graph) *graphIndex {
 		for _, name := range g.Function.Outputs {
 			gi.outputs[name] = true
 		}
+	}
+	for _, v := range g.ValueInfos {
+		gi.described[v.Name] = append(gi.described[v.Name], v)
 	}
 	for _, v := range g.Outputs {
 		gi.outputs[v.Name] = true

@@ -204,7 +204,7 @@ func (x *bound) holdsWeight(w formats.Tensor) (bool, error) {
 		return false, nil
 	}
 	rows, cols := w.Matrix()
-	theirs := view{w, x.Kind == patch.Embedding, rows, cols}
+	theirs := &weightView{t: w, inOut: x.Kind == patch.Embedding, out: rows, in: cols}
 	if theirs.inOut {
 		theirs.out, theirs.in = cols, rows
 	}

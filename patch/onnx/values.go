@@ -17,11 +17,20 @@ type part struct {
 
 // matchValues looks for each layer's numbers among the weights of the checkpoint that the
 // graph was exported from. A few elements find the candidates, and all of them decide.
-// Numbers that an export rounded to a narrower type are the same numbers.
+// Numbers that an export rounded to a narrower type are the same numbers. What is left of
+// the checkpoint then is looked for in parts of the layers that are left.
 //
 // Equal weights of several modules decide nothing by themselves: then what else is known
 // of the layer chooses among them.
 func matchValues(layers []*Layer, weights *patch.Model) error {
+	var theirs []*weightView
+	for _, s := range weights.Sites {
+		if s.Weight.DType.IsFloat() {
+			theirs = append(theirs, viewOf(s))
+		}
+	}
+	found := map[*weightView]bool{}
+	var left []*Layer
 	for _, l := range layers {
 		if l.Quantized != "" || !l.Weight.HasData || !l.Weight.Data.DType.IsFloat() {
 			continue
@@ -31,30 +40,35 @@ func matchValues(layers []*Layer, weights *patch.Model) error {
 				return err
 			}
 		}
-		var same []patch.Site
-		for _, s := range weights.Sites {
-			if !s.Weight.DType.IsFloat() || s.Kind != l.Kind { // a tied head is no embedding
-				continue
-			}
-			ok, err := l.holds(s)
-			if err != nil {
-				return err
-			}
-			if ok {
-				same = append(same, s)
-			}
+		same, err := l.equals(theirs)
+		if err != nil {
+			return err
 		}
-		if len(same) == 0 && len(l.parts) == 0 {
-			l.contradict(weights)
+		for _, v := range same {
+			found[v] = true
+		}
+		if len(same) == 0 {
+			left = append(left, l)
 		}
 		if len(same) > 1 {
-			same = slices.DeleteFunc(same, func(s patch.Site) bool {
-				q, _, _ := l.agreesWith(s.Module)
+			same = slices.DeleteFunc(same, func(v *weightView) bool {
+				q, _, _ := l.agreesWith(v.module)
 				return q == none
 			})
 		}
 		if len(same) == 1 {
-			l.Evidence = append([]Evidence{{ruleValue, same[0].Module, same[0].Weight.Name}}, l.Evidence...)
+			l.Evidence = append([]Evidence{{ruleValue, same[0].module, same[0].t.Name}}, l.Evidence...)
+		}
+	}
+	theirs = slices.DeleteFunc(theirs, func(v *weightView) bool { return found[v] })
+	for _, l := range left {
+		for _, v := range theirs {
+			if err := l.findPart(v); err != nil {
+				return err
+			}
+		}
+		if len(l.parts) == 0 {
+			l.contradict(weights)
 		}
 	}
 	return nil
@@ -71,80 +85,121 @@ func (l *Layer) contradict(weights *patch.Model) {
 	}
 }
 
-// view reads a weight by (output, input), however it is stored.
-type view struct {
+// weightView reads a weight by (output, input), however it is stored.
+type weightView struct {
+	module  string // of the checkpoint; empty for a layer's
+	kind    patch.Kind
 	t       formats.Tensor
 	inOut   bool
 	out, in int64
+	sample  []float32 // elements at fixed places, once they are read
 }
 
-func viewOf(s patch.Site) view {
+func viewOf(s patch.Site) *weightView {
 	in, out := s.InOutSize()
-	return view{s.Weight, s.InOut, out, in}
+	return &weightView{module: s.Module, kind: s.Kind, t: s.Weight, inOut: s.InOut, out: out, in: in}
 }
 
-func (l *Layer) view() view { return view{l.Weight.Data, l.InOut, l.Out, l.In} }
+func (l *Layer) view() *weightView {
+	return &weightView{kind: l.Kind, t: l.Weight.Data, inOut: l.InOut, out: l.Out, in: l.In}
+}
 
 // samples is how many elements find a candidate. Trained weights differ in the first.
 const samples = 16
 
-// holds reports whether the layer has the numbers of a site: all of its outputs, or, where
-// it has more, some that lie together, which become a part of it.
-func (l *Layer) holds(s patch.Site) (bool, error) {
-	a, b := l.view(), viewOf(s)
-	if a.in != b.in || a.out < b.out || (len(l.Weight.Dims) != len(s.Weight.Shape)) {
-		return false, nil
-	}
-	if a.out == b.out {
-		if len(a.t.Shape) > 2 && !slices.Equal(a.t.Shape, b.t.Shape) {
-			return false, nil
+// equals returns the weights that have the layer's numbers.
+func (l *Layer) equals(theirs []*weightView) ([]*weightView, error) {
+	own := l.view()
+	var out []*weightView
+	for _, v := range theirs {
+		// A tied head is no embedding.
+		if v.kind != own.kind || v.out != own.out || v.in != own.in || len(v.t.Shape) != len(own.t.Shape) ||
+			len(v.t.Shape) > 2 && !slices.Equal(v.t.Shape, own.t.Shape) {
+			continue
 		}
-		return a.equal(b, 0)
+		ok, err := own.equal(v, 0)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, v)
+		}
 	}
-	if l.Kind != patch.Linear || s.Kind != patch.Linear {
-		return false, nil
+	return out, nil
+}
+
+// findPart looks for a weight among the layer's outputs. One that is there twice is not
+// found: which of them is it?
+func (l *Layer) findPart(v *weightView) error {
+	own := l.view()
+	if own.kind != patch.Linear || v.kind != patch.Linear || own.in != v.in || own.out <= v.out {
+		return nil
 	}
-	candidates, err := a.find(b)
+	candidates, err := own.find(v)
 	if err != nil {
-		return false, err
+		return err
 	}
 	var at []int64
 	for first, maybe := range candidates {
 		if !maybe {
 			continue
 		}
-		ok, err := a.equal(b, int64(first))
+		ok, err := own.equal(v, int64(first))
 		if err != nil {
-			return false, err
+			return err
 		}
 		if ok {
 			at = append(at, int64(first))
 		}
-		if len(at) > 1 { // which of them is it?
-			return false, nil
+		if len(at) > 1 {
+			return nil
 		}
 	}
 	if len(at) == 1 {
-		l.parts = append(l.parts, part{s.Module, at[0], b.out})
+		l.parts = append(l.parts, part{v.module, at[0], v.out})
 	}
-	return false, nil
+	return nil
+}
+
+// sampled returns elements at places that depend on the size alone.
+func (a *weightView) sampled() ([]float32, error) {
+	if a.sample == nil {
+		sample, err := a.sampleOf(0, a.out, a.in)
+		if err != nil {
+			return nil, err
+		}
+		a.sample = sample
+	}
+	return a.sample, nil
+}
+
+// sampleOf reads the elements that a weight of a size has its sample from, from an output on.
+func (a *weightView) sampleOf(first, out, in int64) ([]float32, error) {
+	var sample []float32
+	for i := range int64(samples) {
+		x, err := a.block(first+(i*i*7919+i*31)%out, 1, (i*104729+7)%in, 1)
+		if err != nil {
+			return nil, err
+		}
+		sample = append(sample, x[0])
+	}
+	return sample, nil
 }
 
 // equal compares b with a's outputs from first on.
-func (a view) equal(b view, first int64) (bool, error) {
-	for i := range int64(samples) {
-		o, n := (i*i*7919+i*31)%b.out, (i*104729+7)%b.in
-		x, err := a.block(first+o, 1, n, 1)
-		if err != nil {
-			return false, err
-		}
-		y, err := b.block(o, 1, n, 1)
-		if err != nil {
-			return false, err
-		}
-		if !sameNumbers(x, y, a.t.DType) {
-			return false, nil
-		}
+func (a *weightView) equal(b *weightView, first int64) (bool, error) {
+	y, err := b.sampled()
+	if err != nil {
+		return false, err
+	}
+	var x []float32
+	if a.out == b.out {
+		x, err = a.sampled()
+	} else {
+		x, err = a.sampleOf(first, b.out, b.in)
+	}
+	if err != nil || !sameNumbers(x, y, a.t.DType) {
+		return false, err
 	}
 	const tile = 512
 	for o := int64(0); o < b.out; o += tile {
@@ -168,7 +223,7 @@ func (a view) equal(b view, first int64) (bool, error) {
 
 // find returns for each output of a whether b's may lie from there on, by samples of b's
 // first.
-func (a view) find(b view) ([]bool, error) {
+func (a *weightView) find(b *weightView) ([]bool, error) {
 	candidates := make([]bool, a.out-b.out+1)
 	for i := range candidates {
 		candidates[i] = true
@@ -191,7 +246,7 @@ func (a view) find(b view) ([]bool, error) {
 }
 
 // block reads outs × ins elements, row by row of outputs, as float32.
-func (a view) block(out, outs, in, ins int64) ([]float32, error) {
+func (a *weightView) block(out, outs, in, ins int64) ([]float32, error) {
 	rows, cols, row, col, stride := outs, ins, out, in, a.in
 	if a.inOut {
 		rows, cols, row, col, stride = ins, outs, in, out, a.out
