@@ -43,6 +43,7 @@ type Target struct {
 
 	stages    [][]*part   // updates that are added before one rounding, in order
 	embedding bool        // the module is an embedding
+	bias      bool        // it is a bias: PEFT never rounds its Δ first
 	replaced  io.ReaderAt // the value that takes the place of the base's; nil if none
 	merged    formats.Tensor
 }
@@ -131,7 +132,7 @@ func (p *Plan) merge(t *Target) formats.Tensor {
 		w.Data = t.replaced
 	}
 	origin := w
-	roundDelta := p.rounding == RoundPEFTSafe || p.rounding == RoundPEFT && t.embedding
+	roundDelta := p.rounding == RoundPEFTSafe && !t.bias || p.rounding == RoundPEFT && t.embedding
 	for _, stage := range t.stages {
 		idle := func(p *part) bool { return p.scale == 0 && p.magnitude == nil }
 		if !slices.ContainsFunc(stage, func(p *part) bool { return !idle(p) }) {
@@ -172,6 +173,8 @@ func (p *Plan) add(m *Model, w Weighted, e adapter.Entry, module string) error {
 			return formats.Unfitf(w.Adapter.Path, firstKey(e), "%v", err)
 		}
 		return p.addLowRank(m, w, e, u.Inner, &u.Vector, module)
+	case *adapter.BiasDelta:
+		return p.addBias(m, w, e, u, module)
 	case *adapter.Replace:
 		return p.addReplace(m, w, e, u, module)
 	}
@@ -238,6 +241,51 @@ func (p *Plan) addToSite(m *Model, w Weighted, e adapter.Entry, u *adapter.LowRa
 	t.Rank += u.Rank()
 	t.setKind(e.Update.Kind())
 	return nil
+}
+
+// addBias adds to a layer's bias: a product of rank 1 with a single column.
+func (p *Plan) addBias(m *Model, w Weighted, e adapter.Entry, u *adapter.BiasDelta, module string) error {
+	unfit := func(format string, args ...any) *formats.Error {
+		return formats.Unfitf(w.Adapter.Path, firstKey(e), format, args...)
+	}
+	if _, ok := m.Site(module); !ok { // which the update of the weight says
+		return nil
+	}
+	biases := m.params(module, "bias")
+	if len(biases) == 0 {
+		// PEFT gives B a bias in every targeted layer, whether it can be merged or not.
+		if zero, err := isAllZero(u.Vector); err != nil {
+			return formats.ReadError(w.Adapter.Path, u.Vector.Name, err)
+		} else if !zero {
+			return unfit("module %s has no bias in the base that it could be added to", formats.Quote(module))
+		}
+		return nil
+	}
+	for _, t := range biases {
+		if !t.DType.IsFloat() || !slices.Equal(t.Shape, u.Vector.Shape) {
+			return unfit("does not fit %s, which is %s %v (got %s %v)", formats.Quote(t.Name), t.DType, t.Shape, u.Vector.DType, u.Vector.Shape)
+		}
+		column := u.Vector
+		column.Shape = []int64{u.Vector.Shape[0], 1}
+		one := formats.FromFloat32s("1", []int64{1, 1}, []float32{1})
+		target := p.target(t.Tensor, module)
+		target.bias, target.Rank, target.Scale = true, target.Rank+1, u.Scale*w.Weight
+		target.setKind(u.Kind())
+		if err := p.addPart(target, &part{path: w.Adapter.Path, a: one, b: column, scale: u.Scale * w.Weight}); err != nil {
+			return unfit("%v", err)
+		}
+	}
+	return nil
+}
+
+// isAllZero reads a tensor of floats.
+func isAllZero(t formats.Tensor) (bool, error) {
+	raw, err := t.ReadAll()
+	if err != nil {
+		return false, err
+	}
+	zeros := make([]byte, len(raw))
+	return !differInValue(raw, zeros, t.DType), nil
 }
 
 // addPart puts an update into a stage: with RoundOnce into the one that all share,

@@ -194,3 +194,25 @@ func (u *Replace) Additive() bool { return false }
 
 // Tensors returns the value.
 func (u *Replace) Tensors() []formats.Tensor { return []formats.Tensor{u.Value} }
+
+// BiasDelta adds Scale · Vector to a layer's bias, beside a low-rank update of its weight of
+// the same module: the bias that PEFT's lora_bias gives to B.
+type BiasDelta struct {
+	Vector formats.Tensor // (out)
+	Scale  float64        // s of the low-rank update
+}
+
+// Kind returns "BiasDelta".
+func (u *BiasDelta) Kind() string { return "BiasDelta" }
+
+// Shape returns (out).
+func (u *BiasDelta) Shape() []int64 { return u.Vector.Shape }
+
+// RankBound returns 1.
+func (u *BiasDelta) RankBound() int64 { return 1 }
+
+// Additive returns true.
+func (u *BiasDelta) Additive() bool { return true }
+
+// Tensors returns the vector.
+func (u *BiasDelta) Tensors() []formats.Tensor { return []formats.Tensor{u.Vector} }

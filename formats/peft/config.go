@@ -19,6 +19,7 @@ type Config struct {
 	AlphaPattern []adapter.Pattern
 	UseRSLoRA    bool
 	UseDoRA      bool
+	LoRABias     bool // B has a bias
 	FanInFanOut  bool
 	Dropout      float64
 	InitWeights  string // "true", "false", "gaussian", …
@@ -36,7 +37,7 @@ var plain = []string{
 // unsupported are keys of PEFT whose meaning graft knows and does not implement, with
 // what they stand for.
 var unsupported = map[string]string{
-	"lora_bias": "a bias on B", "use_qalora": "QALoRA", "use_bdlora": "block-diagonal LoRA",
+	"use_qalora": "QALoRA", "use_bdlora": "block-diagonal LoRA",
 	"trainable_token_indices": "trainable token rows", "target_parameters": "adapters of raw parameters",
 	"alora_invocation_tokens": "activated LoRA", "arrow_config": "Arrow routing", "kasa_config": "KaSA",
 	"layer_replication": "replicated layers", "megatron_config": "Megatron layers", "monteclora_config": "MonteCLoRA",
@@ -108,6 +109,8 @@ func (p *parser) member(c *Config, key string, value any) (err error) {
 		c.UseRSLoRA, err = p.bool(key, value)
 	case "use_dora":
 		c.UseDoRA, err = p.bool(key, value)
+	case "lora_bias":
+		c.LoRABias, err = p.bool(key, value)
 	case "fan_in_fan_out":
 		c.FanInFanOut, err = p.bool(key, value)
 	case "task_type":

@@ -23,6 +23,10 @@ func ConfigFor(a *adapter.Adapter) (*Config, error) {
 	count := map[setting]int{}
 	of := make([]setting, len(a.Entries))
 	for i, e := range a.Entries {
+		if _, ok := e.Update.(*adapter.BiasDelta); ok {
+			c.LoRABias = true
+			continue
+		}
 		if x, ok := e.Update.(*adapter.Replace); ok {
 			return nil, formats.Unfitf(a.Path, "", "module %s: no config can be made for a parameter saved whole (%s)", formats.Quote(e.Module), formats.Quote(x.Param))
 		}
@@ -38,7 +42,7 @@ func ConfigFor(a *adapter.Adapter) (*Config, error) {
 		c.Selection.TargetModules = append(c.Selection.TargetModules, e.Module)
 		c.FanInFanOut = c.FanInFanOut || u.FanInFanOut
 	}
-	if len(of) == 0 {
+	if len(count) == 0 {
 		return nil, formats.Unfitf(a.Path, "", "it has no modules")
 	}
 	most := slices.MaxFunc(slices.SortedFunc(maps.Keys(count), func(x, y setting) int {
@@ -46,6 +50,9 @@ func ConfigFor(a *adapter.Adapter) (*Config, error) {
 	}), func(x, y setting) int { return cmp.Compare(count[x], count[y]) })
 	c.R, c.Alpha = most.r, most.alpha
 	for i, s := range of {
+		if s.r == 0 { // a bias
+			continue
+		}
 		// From the beginning of the path on, so that the key is of no other module.
 		key := "^" + regexp.QuoteMeta(a.Entries[i].Module)
 		if s.r != c.R {

@@ -15,6 +15,7 @@ const (
 	partEmbeddingA
 	partEmbeddingB
 	partMagnitude
+	partBias
 	partRefused // of a method that is not plain LoRA
 )
 
@@ -42,6 +43,8 @@ func parseKey(key string) (module, param string, p part) {
 		rest := segments[i+1:]
 		module := strings.Join(segments[:i], ".")
 		switch {
+		case s == "lora_B" && (len(rest) == 1 || len(rest) == 2) && rest[len(rest)-1] == "bias":
+			return module, "", partBias
 		case s == "lora_A" || s == "lora_B":
 			if len(rest) == 0 || len(rest) > 2 || rest[len(rest)-1] != "weight" {
 				return module, strings.Join(segments[i:], "."), partRefused

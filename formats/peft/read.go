@@ -73,12 +73,13 @@ func readConfigFile(path string) ([]byte, error) {
 	return text, nil
 }
 
-// pair collects the factors of a module, which may come in any order, and the
-// magnitude that DoRA adds.
+// pair collects the factors of a module, which may come in any order, the magnitude that
+// DoRA adds, and B's bias.
 type pair struct {
 	module           string
-	a, b, m          formats.Tensor
+	a, b, m, bias    formats.Tensor
 	keyA, keyB, keyM string
+	keyBias          string
 	embedding        bool
 }
 
@@ -128,6 +129,11 @@ func entries(ckpt *formats.Checkpoint, cfg *Config, file string) ([]adapter.Entr
 			break
 		}
 		out = append(out, e)
+		if p := x.(*pair); p.keyBias != "" || cfg.LoRABias {
+			e, err := p.biasEntry(cfg, e, file)
+			problems.Add(err)
+			out = append(out, e)
+		}
 	}
 	if ckpt.Len() == 0 {
 		problems.Add(formats.Unfitf(file, "", "it holds no tensors"))
@@ -146,6 +152,12 @@ func (p *pair) add(t formats.Tensor, part part, file string) error {
 		}
 		p.m, p.keyM = t, t.Name
 		return nil
+	case partBias:
+		if p.keyBias != "" {
+			return formats.Unfitf(file, t.Name, "a second bias for the same place: %s is there too", formats.Quote(p.keyBias))
+		}
+		p.bias, p.keyBias = t, t.Name
+		return nil
 	}
 	embedding := part == partEmbeddingA || part == partEmbeddingB
 	if *key != "" {
@@ -163,7 +175,7 @@ func (p *pair) entry(cfg *Config, scaling *Scaling, targets *adapter.Matcher, fi
 	none := adapter.Entry{}
 	switch {
 	case p.keyA == "" && p.keyB == "":
-		return none, formats.Unfitf(file, p.keyM, "its A and B are missing")
+		return none, formats.Unfitf(file, p.keyM+p.keyBias, "its A and B are missing")
 	case p.keyB == "":
 		return none, formats.Unfitf(file, p.keyA, "its B is missing")
 	case p.keyA == "":
@@ -217,6 +229,27 @@ func (p *pair) entry(cfg *Config, scaling *Scaling, targets *adapter.Matcher, fi
 		return none, formats.Unfitf(file, p.keyM, "%v", err)
 	}
 	return adapter.Entry{Module: p.module, Update: d, Keys: []string{p.keyA, p.keyB, p.keyM}}, nil
+}
+
+// biasEntry makes B's bias an update of its own, beside that of the weight.
+func (p *pair) biasEntry(cfg *Config, weight adapter.Entry, file string) (adapter.Entry, error) {
+	none := adapter.Entry{}
+	low, ok := weight.Update.(*adapter.LowRank)
+	switch {
+	case weight.Update == nil: // that was an error
+		return none, nil
+	case !cfg.LoRABias:
+		return none, formats.Unfitf(file, p.keyBias, "a bias on B, but the config's lora_bias is not set")
+	case !ok || low.Embedding:
+		return none, formats.Unfitf(file, p.keyA, "lora_bias is set, and PEFT has no bias for DoRA and embeddings")
+	case p.keyBias == "":
+		return none, formats.Unfitf(file, p.keyB, "lora_bias is set and its bias is missing")
+	case !p.bias.DType.IsFloat():
+		return none, formats.Unfitf(file, p.keyBias, "factors must be F64, F32, F16 or BF16 (got %s)", p.bias.DType)
+	case len(p.bias.Shape) != 1 || p.bias.Shape[0] != p.b.Shape[0]:
+		return none, formats.Unfitf(file, p.keyBias, "bias and B disagree on the outputs (bias is %v, B is %v)", p.bias.Shape, p.b.Shape)
+	}
+	return adapter.Entry{Module: p.module, Update: &adapter.BiasDelta{Vector: p.bias, Scale: low.Scale}, Keys: []string{p.keyBias}}, nil
 }
 
 // replacement makes a whole parameter an update: of a module that the config lists in

@@ -32,7 +32,7 @@ func (c *Config) Encode() []byte {
 	} {
 		set(key, nil)
 	}
-	for _, key := range []string{"ensure_weight_tying", "lora_bias", "use_qalora"} {
+	for _, key := range []string{"ensure_weight_tying", "use_qalora"} {
 		set(key, false)
 	}
 	sel := c.Selection
@@ -47,6 +47,7 @@ func (c *Config) Encode() []byte {
 	set("layers_to_transform", layersValue(sel.LayersToTransform))
 	set("loftq_config", &strictjson.Object{})
 	set("lora_alpha", number(c.Alpha))
+	set("lora_bias", c.LoRABias)
 	set("lora_dropout", c.Dropout)
 	set("megatron_core", "megatron.core")
 	set("modules_to_save", listOrNull(sel.ModulesToSave))
@@ -202,6 +203,8 @@ func keysOf(e adapter.Entry) ([]string, error) {
 	case *adapter.Magnitude:
 		inner, err := keysOf(adapter.Entry{Module: e.Module, Update: u.Inner})
 		return append(inner, at+".lora_magnitude_vector"), err
+	case *adapter.BiasDelta:
+		return []string{at + ".lora_B.bias"}, nil
 	case *adapter.Replace:
 		return []string{at + "." + u.Param}, nil
 	}
@@ -223,9 +226,22 @@ func checkConfig(a *adapter.Adapter, file string) error {
 		return formats.Outputf(file, err, "")
 	}
 	var wrong []string
+	biased := map[string]float64{} // the scale of each bias
+	for _, e := range a.Entries {
+		if u, ok := e.Update.(*adapter.BiasDelta); ok {
+			biased[e.Module] = u.Scale
+		}
+	}
+	if len(biased) > 0 && !cfg.LoRABias {
+		return formats.Outputf(file, nil, "the config does not describe the adapter: lora_bias is not set")
+	}
 	for _, e := range a.Entries {
 		u, ok := adapter.LowRankOf(e.Update)
 		if !ok {
+			continue
+		}
+		if s, ok := biased[e.Module]; cfg.LoRABias && (!ok || s != u.Scale) {
+			wrong = append(wrong, fmt.Sprintf("%s would get a bias, and lacks one of its scale", formats.Quote(e.Module)))
 			continue
 		}
 		if _, scaled := e.Update.(*adapter.Magnitude); scaled != cfg.UseDoRA {

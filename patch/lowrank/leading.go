@@ -1,27 +1,20 @@
 package lowrank
 
 import (
-	"math/rand/v2"
+	"context"
 
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/seed-b982eded/graft/formats"
 )
 
-// Parameters of [Leading].
-const (
-	exactSide  = 256  // up to this smaller side the full decomposition is taken: it is fast
-	oversample = 16   // columns of the sketch beyond the rank that is asked for
-	maxPasses  = 12   // of subspace iteration
-	settled    = 1e-6 // relative change of the captured energy that ends it
-)
+// exactSide is up to which smaller side a full decomposition is taken: it is fast.
+const exactSide = 256
 
 // Leading returns the first k singular triplets of a full matrix, fewer where it is
-// smaller. Small matrices are decomposed exactly. For large ones a random sketch is refined
-// by subspace iteration until the energy that it captures grows no more (Halko, Martinsson
-// and Tropp, Finding structure with randomness, 2011): the error of the truncation is then
-// the best one to about four digits, however slowly the spectrum decays. The sketch is the
-// same in every run.
+// smaller. Small matrices are decomposed exactly, large ones by [Range] until the energy that
+// is captured grows no more: the error of the truncation is then the best one to about four
+// digits, however slowly the spectrum decays.
 func Leading(m *mat.Dense, k int) (*SVD, error) {
 	for _, x := range m.RawMatrix().Data {
 		if x-x != 0 {
@@ -29,41 +22,28 @@ func Leading(m *mat.Dense, k int) (*SVD, error) {
 		}
 	}
 	out, in := m.Dims()
-	k = min(k, out, in)
-	q := k + oversample
-	if side := min(out, in); side <= exactSide || 2*q >= side {
-		return exact(m, k)
+	if side := min(out, in); side <= exactSide || 2*(k+oversample) >= side {
+		return Exact(m, k)
 	}
-	rng := rand.New(rand.NewPCG(0, 0))
-	start := mat.NewDense(in, q, nil)
-	for i := range start.RawMatrix().Data {
-		start.RawMatrix().Data[i] = rng.NormFloat64()
-	}
-	var y, z mat.Dense
-	y.Mul(m, start)
-	energy := -1.0
-	for pass := 0; ; pass++ {
-		u, _ := QR(&y)
-		z.Mul(m.T(), u)
-		d, err := Decompose(&Product{B: u, A: mat.DenseCopyOf(z.T()), S: 1})
-		if err != nil {
-			return nil, err
-		}
-		captured := 0.0
-		for _, s := range d.S[:k] {
-			captured += s * s
-		}
-		if captured-energy <= settled*captured || pass == maxPasses {
-			return d.first(k), nil
-		}
-		energy = captured
-		v, _ := QR(&z)
-		y.Mul(m, v)
-	}
+	return Range(context.Background(), dense{m}, RangeOptions{Rank: k, Norm: mat.Norm(m, 2), Settled: 1e-5})
 }
 
-// exact decomposes a matrix whole.
-func exact(m *mat.Dense, k int) (*SVD, error) {
+// dense is a full matrix as an operator.
+type dense struct{ *mat.Dense }
+
+func (m dense) Mul(_ context.Context, dst, x *mat.Dense) error {
+	dst.Mul(m.Dense, x)
+	return nil
+}
+
+func (m dense) MulTrans(_ context.Context, dst, x *mat.Dense) error {
+	dst.Mul(m.T(), x)
+	return nil
+}
+
+// Exact returns the first k singular triplets of a full matrix by decomposing it whole, which
+// takes time of the order of out·in·min(out, in).
+func Exact(m *mat.Dense, k int) (*SVD, error) {
 	var full mat.SVD
 	if !full.Factorize(m, mat.SVDThin) {
 		return nil, formats.Unfitf("", "", "the singular value decomposition does not converge")
@@ -72,7 +52,7 @@ func exact(m *mat.Dense, k int) (*SVD, error) {
 	full.UTo(d.U)
 	full.VTo(d.V)
 	d.fixSigns()
-	return d.first(k), nil
+	return d.first(min(k, len(d.S))), nil
 }
 
 // first returns the first k triplets.
