@@ -102,7 +102,7 @@ func NewModelPlan(m *Model, rounding Rounding, adapters ...Weighted) (*Plan, err
 			return nil, err
 		}
 		for _, e := range w.Adapter.Entries {
-			problems.Add(p.add(m, w, e, r.apply(e.Module)))
+			problems.Add(p.add(m, w, e, r))
 		}
 		problems.Add(checkComplete(m, w.Adapter, r))
 		problems.Add(checkSaved(m, w.Adapter, r))
@@ -164,7 +164,14 @@ func (p *Plan) Merge() *formats.Checkpoint {
 }
 
 // add finds the place of one entry.
-func (p *Plan) add(m *Model, w Weighted, e adapter.Entry, module string) error {
+func (p *Plan) add(m *Model, w Weighted, e adapter.Entry, r renaming) error {
+	module := r.apply(e.Module)
+	done, err := checkTied(m, w, e, module, r, func(format string, args ...any) *formats.Error {
+		return formats.Unfitf(w.Adapter.Path, firstKey(e), format, args...)
+	})
+	if done || err != nil && len(m.sitesOf(module)) > 0 {
+		return err
+	}
 	switch u := e.Update.(type) {
 	case *adapter.LowRank:
 		return p.addLowRank(m, w, e, u, nil, module)
@@ -188,9 +195,6 @@ func (p *Plan) addLowRank(m *Model, w Weighted, e adapter.Entry, u *adapter.LowR
 	sites := m.sitesOf(module)
 	if len(sites) == 0 {
 		return missing(m, unfit, module)
-	}
-	if err := checkTied(m, module, unfit); err != nil {
-		return err
 	}
 	for _, site := range sites {
 		if err := p.addToSite(m, w, e, u, magnitude, site, unfit); err != nil {
@@ -359,9 +363,6 @@ func (p *Plan) addReplace(m *Model, w Weighted, e adapter.Entry, u *adapter.Repl
 	if len(params) == 0 {
 		return missing(m, unfit, module)
 	}
-	if err := checkTied(m, module, unfit); err != nil {
-		return err
-	}
 	if w.Weight != 1 {
 		return unfit("a saved module replaces the base's and cannot be weighted (got weight %v, want 1)", w.Weight)
 	}
@@ -438,20 +439,6 @@ func missing(m *Model, unfit func(string, ...any) *formats.Error, module string)
 		return err.WithHint("no layer of the graph has a name that tells its module: --weights finds them by the numbers of the checkpoint that it was exported from")
 	}
 	return err
-}
-
-// checkTied refuses a change of one of two layers that share a weight.
-func checkTied(m *Model, module string, unfit func(string, ...any) *formats.Error) error {
-	if !m.tied {
-		return nil
-	}
-	site, ok := m.Site(module)
-	input := ok && site.Kind == Embedding && isInputEmbedding(module)
-	if !input && !hf.IsOutputHead(module) {
-		return nil
-	}
-	return unfit("module %s shares its weight with another (tie_word_embeddings): changing one would change both", formats.Quote(module)).
-		WithHint("untie the base first: save it with tie_word_embeddings false and both weights")
 }
 
 func isInputEmbedding(module string) bool {

@@ -39,7 +39,9 @@ func Select(m *Model, sel adapter.Selection) ([]Site, error) {
 			problems.Add(formats.Unfitf("", "", "module %s is selected but its weight is %s (want F64, F32, F16 or BF16)", formats.Quote(s.Module), s.Weight.DType))
 			continue
 		}
-		problems.Add(checkTied(m, s.Module, func(format string, args ...any) *formats.Error { return formats.Unfitf("", "", format, args...) }))
+		if m.tiedEnd(s.Module) != notTied {
+			problems.Add(tiedError(s.Module, func(format string, args ...any) *formats.Error { return formats.Unfitf("", "", format, args...) }))
+		}
 		out = append(out, s)
 	}
 	problems.Add(checkContainers(m, sel, matcher))

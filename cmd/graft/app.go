@@ -61,7 +61,7 @@ func newApp() *cli.App {
 		CustomAppHelpTemplate:     appHelp,
 		Commands: []*cli.Command{
 			quickstartCommand(), inspectCommand(), initCommand(), trainCommand(), evalCommand(), generateCommand(),
-			mergeCommand(), injectCommand(), verifyCommand(), diffCommand(), convertCommand(), combineCommand(), resizeCommand(), completionCommand(), versionCommand(),
+			mergeCommand(), injectCommand(), verifyCommand(), diffCommand(), convertCommand(), extractCommand(), combineCommand(), resizeCommand(), completionCommand(), versionCommand(),
 		},
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   usageError,

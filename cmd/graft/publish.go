@@ -145,6 +145,10 @@ func parseSize(s string) (int64, error) {
 
 // resumable returns what an error says of finished files that stay.
 func resumable(err error) (string, bool) {
+	var layers *layersLeft
+	if errors.As(err, &layers) {
+		return layers.text, true
+	}
 	var r *publish.ResumableError
 	if !errors.As(err, &r) {
 		return "", false

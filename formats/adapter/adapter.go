@@ -33,6 +33,10 @@ type Adapter struct {
 	// Selection is which modules the config targets; nil where it does not say.
 	Selection *Selection
 
+	// Tied says that an update of the input embedding is meant for the output head too, where
+	// both are one weight.
+	Tied bool
+
 	Closer io.Closer // closes the files behind the tensors; may be nil
 }
 

@@ -113,6 +113,25 @@ func IsOutputHead(module string) bool {
 	return slices.Contains(outputHeads, module) || strings.HasSuffix(module, ".lm_head")
 }
 
+// OutputHead returns the module that projects to the vocabulary in a model of this type.
+func (c Config) OutputHead() string {
+	switch c.ModelType {
+	case "bert", "mobilebert":
+		return "cls.predictions.decoder"
+	case "roberta", "xlm-roberta", "camembert":
+		return "lm_head.decoder"
+	case "distilbert":
+		return "vocab_projector"
+	case "electra":
+		return "generator_lm_head"
+	case "albert":
+		return "predictions.decoder"
+	case "gpt_neox":
+		return "embed_out"
+	}
+	return "lm_head"
+}
+
 // IsEmbedding reports whether a module is an embedding, by the last segment of its
 // path: a checkpoint does not tell a linear layer's weight from an embedding's.
 func IsEmbedding(module string) bool {

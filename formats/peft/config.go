@@ -20,6 +20,7 @@ type Config struct {
 	UseRSLoRA    bool
 	UseDoRA      bool
 	LoRABias     bool // B has a bias
+	TieWeights   bool // ensure_weight_tying: a tied head follows the embedding
 	FanInFanOut  bool
 	Dropout      float64
 	InitWeights  string // "true", "false", "gaussian", …
@@ -41,7 +42,7 @@ var unsupported = map[string]string{
 	"trainable_token_indices": "trainable token rows", "target_parameters": "adapters of raw parameters",
 	"alora_invocation_tokens": "activated LoRA", "arrow_config": "Arrow routing", "kasa_config": "KaSA",
 	"layer_replication": "replicated layers", "megatron_config": "Megatron layers", "monteclora_config": "MonteCLoRA",
-	"loftq_config": "LoftQ", "corda_config": "CorDA", "lora_ga_config": "LoRA-GA", "ensure_weight_tying": "tied adapters",
+	"loftq_config": "LoftQ", "corda_config": "CorDA", "lora_ga_config": "LoRA-GA",
 	"enable_lora": "legacy per-part LoRA", "merge_weights": "legacy merged weights",
 }
 
@@ -109,6 +110,8 @@ func (p *parser) member(c *Config, key string, value any) (err error) {
 		c.UseRSLoRA, err = p.bool(key, value)
 	case "use_dora":
 		c.UseDoRA, err = p.bool(key, value)
+	case "ensure_weight_tying":
+		c.TieWeights, err = p.bool(key, value)
 	case "lora_bias":
 		c.LoRABias, err = p.bool(key, value)
 	case "fan_in_fan_out":

@@ -11,8 +11,9 @@ import (
 )
 
 // ConfigFor returns the config of an adapter that comes from a dialect without one, or
-// with another: each module is targeted by its whole path, the rank and alpha that most
-// modules have are r and lora_alpha, and the others get patterns. Alpha is the scale times
+// with another, or from no file: each module is targeted by its whole path, the rank and alpha that most
+// modules have are r and lora_alpha, and the others get patterns; modules of which a
+// parameter is saved whole are modules_to_save. Alpha is the scale times
 // the rank; [Write] refuses where that does not give the scale again.
 func ConfigFor(a *adapter.Adapter) (*Config, error) {
 	c := &Config{BaseModel: a.Base, InitWeights: "true"}
@@ -27,8 +28,11 @@ func ConfigFor(a *adapter.Adapter) (*Config, error) {
 			c.LoRABias = true
 			continue
 		}
-		if x, ok := e.Update.(*adapter.Replace); ok {
-			return nil, formats.Unfitf(a.Path, "", "module %s: no config can be made for a parameter saved whole (%s)", formats.Quote(e.Module), formats.Quote(x.Param))
+		if _, ok := e.Update.(*adapter.Replace); ok {
+			if sel := &c.Selection; !slices.Contains(sel.ModulesToSave, e.Module) {
+				sel.ModulesToSave = append(sel.ModulesToSave, e.Module)
+			}
+			continue
 		}
 		u, ok := adapter.LowRankOf(e.Update)
 		if !ok {
@@ -42,15 +46,20 @@ func ConfigFor(a *adapter.Adapter) (*Config, error) {
 		c.Selection.TargetModules = append(c.Selection.TargetModules, e.Module)
 		c.FanInFanOut = c.FanInFanOut || u.FanInFanOut
 	}
+	c.TieWeights = a.Tied
 	if len(count) == 0 {
-		return nil, formats.Unfitf(a.Path, "", "it has no modules")
+		if len(c.Selection.ModulesToSave) == 0 {
+			return nil, formats.Unfitf(a.Path, "", "it has no modules")
+		}
+		c.R, c.Alpha, c.Selection.TargetRegex = 8, 8, noTargets
+		return c, nil
 	}
 	most := slices.MaxFunc(slices.SortedFunc(maps.Keys(count), func(x, y setting) int {
 		return cmp.Or(cmp.Compare(x.r, y.r), cmp.Compare(x.alpha, y.alpha))
 	}), func(x, y setting) int { return cmp.Compare(count[x], count[y]) })
 	c.R, c.Alpha = most.r, most.alpha
 	for i, s := range of {
-		if s.r == 0 { // a bias
+		if s.r == 0 { // a bias, or saved whole
 			continue
 		}
 		// From the beginning of the path on, so that the key is of no other module.
@@ -64,3 +73,6 @@ func ConfigFor(a *adapter.Adapter) (*Config, error) {
 	}
 	return c, nil
 }
+
+// noTargets is PEFT's word for an adapter that targets no module (DUMMY_TARGET_MODULES).
+const noTargets = "dummy-target-modules"

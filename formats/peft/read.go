@@ -45,7 +45,7 @@ func Read(dir string) (*adapter.Adapter, error) {
 		return nil, err
 	}
 	sel := cfg.Selection
-	a := &adapter.Adapter{Path: dir, Dialect: "peft", Base: cfg.BaseModel, Config: text, Selection: &sel, Closer: ckpt}
+	a := &adapter.Adapter{Path: dir, Dialect: "peft", Base: cfg.BaseModel, Config: text, Selection: &sel, Tied: cfg.TieWeights, Closer: ckpt}
 	if a.Entries, err = entries(ckpt, cfg, weights); err != nil {
 		ckpt.Close()
 		return nil, err

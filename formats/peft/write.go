@@ -32,13 +32,12 @@ func (c *Config) Encode() []byte {
 	} {
 		set(key, nil)
 	}
-	for _, key := range []string{"ensure_weight_tying", "use_qalora"} {
-		set(key, false)
-	}
+	set("use_qalora", false)
 	sel := c.Selection
 	set("alpha_pattern", patternObject(c.AlphaPattern, false))
 	set("base_model_name_or_path", orNull(c.BaseModel))
 	set("bias", "none")
+	set("ensure_weight_tying", c.TieWeights)
 	set("exclude_modules", namesOrRegex(sel.ExcludeModules, sel.ExcludeRegex))
 	set("fan_in_fan_out", c.FanInFanOut)
 	set("inference_mode", true)

@@ -47,7 +47,7 @@ type Options struct {
 	// Resume takes over the staging directory that an earlier stage of the same ID left,
 	// with all that is in it, and lets it stay when Publish fails.
 	Resume bool
-	// Scratch names a file in the staging directory that is no part of the result. It is
+	// Scratch names a file or directory in the staging directory that is no part of the result. It is
 	// never published: a directory loses it once all else is synced.
 	Scratch string
 	// Last names the file in a directory that makes the others usable, such as an index. In

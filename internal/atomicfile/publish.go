@@ -158,13 +158,15 @@ func (s *Stage) isLast(name string) bool {
 }
 
 // syncTree syncs every file and directory of the staging, leaves first, and removes the
-// scratch file before the directory that it lies in, where that is what is published.
+// scratch before the directory that it lies in, where that is what is published.
 func (s *Stage) syncTree() error {
 	var dirs []string
 	err := filepath.WalkDir(s.path, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
+		case s.isScratch(path) && d.IsDir():
+			return fs.SkipDir
 		case d.IsDir():
 			dirs = append(dirs, path)
 			return nil
@@ -174,9 +176,7 @@ func (s *Stage) syncTree() error {
 		return syncFile(path)
 	})
 	if err == nil && s.opts.Scratch != "" && !s.beside {
-		if err = os.Remove(filepath.Join(s.path, s.opts.Scratch)); errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
+		err = os.RemoveAll(filepath.Join(s.path, s.opts.Scratch))
 	}
 	for i := len(dirs) - 1; err == nil && i >= 0; i-- {
 		err = s.syncDir(dirs[i])

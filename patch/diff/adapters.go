@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/internal/budget"
 	"github.com/seed-b982eded/graft/patch/lowrank"
 )
 
@@ -159,7 +160,7 @@ func (r *Result) modules(ctx context.Context, x, y *side, progress func(int64)) 
 	}
 	r.Modules = make([]Module, len(names))
 	sums := make([]moments, len(names))
-	budget := newBudget(factorBudget)
+	room := budget.New(factorBudget)
 	var mu sync.Mutex
 	var failed error
 	next := 0
@@ -179,9 +180,9 @@ func (r *Result) modules(ctx context.Context, x, y *side, progress func(int64)) 
 				if err == nil {
 					u, v := x.updates[names[i]], y.updates[names[i]]
 					need := workBytes(u, v)
-					budget.take(need)
+					room.Take(need)
 					r.Modules[i], sums[i], err = compareUpdates(names[i], u, v, x.path, y.path)
-					budget.give(need)
+					room.Give(need)
 					if progress != nil {
 						progress(storedBytes(u) + storedBytes(v))
 					}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"text/tabwriter"
+)
+
+// notes says what a user should know beside the numbers.
+func (r *extractResult) notes(co *console) {
+	if n := len(r.BaseOnly); n > 0 {
+		co.note("note: the tuned model lacks %s of the base, such as %s: the base's stay as they are", countOf(n, "tensor"), joinNames(r.BaseOnly[:min(n, 3)]))
+	}
+	if r.vocabulary {
+		co.note("note: the tuned model has another vocabulary: the base must be resized to it before it takes the adapter")
+	}
+	fresh := map[string]bool{}
+	for _, m := range r.Modules {
+		if m.Reason == "new" {
+			fresh[m.Module] = true
+		}
+	}
+	if len(fresh) > 0 {
+		co.note("note: %s only in the tuned model, saved whole: it goes on a base of the tuned model's class", countOf(len(fresh), "module"))
+	}
+}
+
+func (r *extractResult) print(w io.Writer) {
+	if r.DryRun {
+		r.table(w)
+	}
+	factors, whole, biases, left := 0, 0, 0, 0
+	least, most := int64(math.MaxInt64), int64(0)
+	for _, m := range r.Modules {
+		switch m.Kind {
+		case "LowRank":
+			factors++
+			least, most = min(least, int64(m.Rank)), max(most, int64(m.Rank))
+		case "BiasDelta":
+			biases++
+		case "":
+			left++
+		default:
+			whole++
+		}
+	}
+	fmt.Fprintf(w, "%s: ", r.Out)
+	if factors > 0 {
+		fmt.Fprintf(w, "%s of rank %s, ", countOf(factors, "module"), rangeText(least, most))
+	}
+	if biases > 0 {
+		fmt.Fprintf(w, "%s on B, ", countOf(biases, "bias vector"))
+	}
+	if left > 0 {
+		fmt.Fprintf(w, "%s left out for the size, ", countOf(left, "module"))
+	}
+	fmt.Fprintf(w, "%s saved whole; %s parameters, %s", countOf(whole, "tensor"), countText(r.Params), sizeText(r.Bytes))
+	if factors+left > 0 {
+		fmt.Fprintf(w, "; error %s of the change", percentText(r.Residual))
+	}
+	fmt.Fprintln(w)
+	if r.checked {
+		differing, one, elements := r.merged()
+		if differing == 0 {
+			fmt.Fprintln(w, "merged, it is the tuned model bit for bit")
+		} else {
+			fmt.Fprintf(w, "merged, %s of the elements of what changed differ from the tuned model, %s by more than 1 ulp\n", share(differing, elements), share(differing-one, elements))
+		}
+	}
+}
+
+// merged sums up what merging will differ by.
+func (r *extractResult) merged() (differing, one, elements int64) {
+	for _, m := range r.Modules {
+		if m.Merged != nil {
+			differing, one, elements = differing+m.Merged.Differing, one+m.Merged.OneULP, elements+m.Merged.Elements
+		}
+	}
+	return differing, one, elements
+}
+
+func (r *extractResult) table(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "TENSOR\tSHAPE\tAS\tRANK\tSIGNAL\tNORM\tERROR\tNOISE\tDIFFERING\t> 1 ULP\tWHY")
+	for _, m := range r.Modules {
+		rank, signal, norm, residual, noise := "", "", "", "", ""
+		if m.Norm > 0 {
+			rank, signal, norm = fmt.Sprint(m.Rank), fmt.Sprint(m.Signal), fmt.Sprintf("%.4g", m.Norm)
+			residual, noise = percentText(m.Residual), percentText(m.Noise)
+		}
+		differing, ulps := "", ""
+		if m.Merged != nil {
+			differing, ulps = share(m.Merged.Differing, m.Merged.Elements), share(m.Merged.Differing-m.Merged.OneULP, m.Merged.Elements)
+		}
+		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(m.Tensor), m.Shape, asText(m.Kind), rank, signal, norm, residual, noise, differing, ulps, m.Reason)
+	}
+	t.Flush()
+}
+
+// asText is a word for a kind of update.
+func asText(kind string) string {
+	switch kind {
+	case "LowRank":
+		return "factors"
+	case "BiasDelta":
+		return "bias on B"
+	case "":
+		return "nothing"
+	}
+	return "whole"
+}

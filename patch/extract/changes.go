@@ -1,0 +1,311 @@
+package extract
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/hf"
+	"github.com/seed-b982eded/graft/patch"
+)
+
+// role is how a change is written down.
+type role uint8
+
+const (
+	lowRank role = iota // factors of a weight
+	biased              // a bias on B
+	whole               // the tuned tensor itself
+)
+
+// change is a tensor that is not the same in both models.
+type change struct {
+	module, param string // as the tuned model has it
+	site          patch.Site
+	base, tuned   formats.Tensor // base is zero where it has none
+	role          role
+	reason        string // why it is saved whole
+	head          string // of a tied embedding, the head that is the same weight
+}
+
+// pairing is what the tensors of two models have to do with one another.
+type pairing struct {
+	changes  []*change // in the base's order; new tensors last
+	same     int
+	baseOnly []string // tensors that the tuned model lacks
+	buffers  []string // that are computed, and only one model stores
+}
+
+// rename turns module paths of the base to those of the tuned model, one of which may have
+// the body under a name.
+type rename struct{ strip, add string }
+
+func (r rename) of(module string) string {
+	if hf.IsHead(module) {
+		return module
+	}
+	if rest, ok := strings.CutPrefix(module, r.strip); ok {
+		return r.add + rest
+	}
+	return module
+}
+
+func newRename(base, tuned *patch.Model) rename {
+	best, most := rename{}, -1
+	prefix := hf.FamilyOf(tuned.Config.ModelType).Prefix + "."
+	for _, r := range []rename{{}, {add: prefix}, {strip: prefix}} {
+		hits := 0
+		for _, s := range base.Sites {
+			if _, ok := tuned.Site(r.of(s.Module)); ok {
+				hits++
+			}
+		}
+		if hits > most {
+			best, most = r, hits
+		}
+	}
+	return best
+}
+
+// compare finds the tensors that differ, and decides what becomes of each.
+func compare(ctx context.Context, base, tuned *patch.Model, progress func(int64)) (*pairing, error) {
+	if a, b := base.Config.ModelType, tuned.Config.ModelType; a != b && a != "" && b != "" {
+		return nil, unfit(tuned, "", "it is a %s, and the base is a %s", formats.Quote(b), formats.Quote(a))
+	}
+	names := newRename(base, tuned)
+	p := &pairing{}
+	var problems formats.Problems
+	paired := map[string]bool{}
+	for t := range base.Checkpoint.Tensors() {
+		module, param := base.Parameter(t.Name)
+		module = names.of(module)
+		u, ok := tuned.Stored(module, param)
+		if !ok {
+			problems.Add(p.onlyBase(ctx, base, tuned, t, module))
+			continue
+		}
+		paired[u.Name] = true
+		c := &change{module: module, param: param, base: t, tuned: u}
+		if bm, _ := base.Parameter(t.Name); param == "weight" || param == "bias" {
+			c.site, _ = base.Site(bm)
+		}
+		if c.site.Head && param == "weight" && base.Tied() {
+			problems.Add(sameAsEmbedding(ctx, tuned, u, "it is tied to the input embedding in the base, and here it is another"))
+			continue
+		}
+		same, err := c.same(ctx, base, tuned, progress)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil, err
+		case err != nil:
+			problems.Add(err)
+		case same:
+			p.same++
+		default:
+			p.changes = append(p.changes, c)
+		}
+	}
+	for t := range tuned.Checkpoint.Tensors() {
+		if !paired[t.Name] {
+			problems.Add(p.onlyTuned(ctx, base, tuned, t))
+		}
+	}
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	if len(paired) == 0 {
+		return nil, unfit(tuned, "", "it has no tensor of %s: they are not of one model", formats.Quote(base.Checkpoint.Path()))
+	}
+	p.assign(base, tuned)
+	return p, nil
+}
+
+func unfit(m *patch.Model, tensor, format string, args ...any) *formats.Error {
+	return formats.Unfitf(m.Checkpoint.Path(), tensor, format, args...)
+}
+
+// inLayer reports whether a module is one of many alike: a path with a number in it.
+func inLayer(module string) bool {
+	for part := range strings.SplitSeq(module, ".") {
+		if part != "" && strings.IndexFunc(part, func(r rune) bool { return !unicode.IsDigit(r) }) < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// isBuffer reports whether a tensor is one that older versions of transformers stored and
+// that is computed from the config.
+func isBuffer(t formats.Tensor) bool {
+	for _, end := range []string{".rotary_emb.inv_freq", ".attn.masked_bias", ".attention.masked_bias", "embeddings.position_ids"} {
+		if strings.HasSuffix(t.Name, end) {
+			return true
+		}
+	}
+	return (strings.HasSuffix(t.Name, ".attn.bias") || strings.HasSuffix(t.Name, ".attention.bias")) && len(t.Shape) == 4
+}
+
+// onlyBase notes a tensor that the tuned model lacks.
+func (p *pairing) onlyBase(ctx context.Context, base, tuned *patch.Model, t formats.Tensor, module string) error {
+	switch {
+	case isBuffer(t):
+		p.buffers = append(p.buffers, t.Name)
+	case hf.IsOutputHead(module) && tuned.Tied():
+		return sameAsEmbedding(ctx, base, t, "the tuned model's head is its input embedding, and the base's is another")
+	case inLayer(module) && !hf.IsHead(module):
+		return unfit(tuned, t.Name, "it is missing: the models have other layers")
+	default:
+		p.baseOnly = append(p.baseOnly, t.Name)
+	}
+	return nil
+}
+
+// onlyTuned takes a tensor that the base lacks, such as of a new head.
+func (p *pairing) onlyTuned(ctx context.Context, base, tuned *patch.Model, t formats.Tensor) error {
+	module, param := tuned.Parameter(t.Name)
+	switch {
+	case isBuffer(t):
+		p.buffers = append(p.buffers, t.Name)
+	case hf.IsOutputHead(module) && param == "weight" && base.Tied():
+		return sameAsEmbedding(ctx, tuned, t, "the base's head is its input embedding (tie_word_embeddings), and the tuned model's is another")
+	case inLayer(module) && !hf.IsHead(module):
+		return unfit(tuned, t.Name, "the base has no such tensor: the models have other layers")
+	default:
+		p.changes = append(p.changes, &change{module: module, param: param, tuned: t, role: whole, reason: "new"})
+	}
+	return nil
+}
+
+// sameAsEmbedding reports whether a stored head is the input embedding.
+func sameAsEmbedding(ctx context.Context, m *patch.Model, head formats.Tensor, otherwise string) error {
+	for _, s := range m.Sites {
+		if s.Kind == patch.Embedding && slices.Equal(s.Weight.Shape, head.Shape) && s.Weight.DType == head.DType {
+			if same, err := sameBytes(ctx, s.Weight, head, nil); same || err != nil {
+				return err
+			}
+		}
+	}
+	return unfit(m, head.Name, "%s", otherwise)
+}
+
+// same reports whether a tensor did not change, but for its type: where one of the models was
+// only saved in a narrower type, rounding gives it.
+func (c *change) same(ctx context.Context, base, tuned *patch.Model, progress func(int64)) (bool, error) {
+	t, u := c.base, c.tuned
+	if !slices.Equal(t.Shape, u.Shape) {
+		if c.resized() {
+			return false, nil
+		}
+		return false, unfit(tuned, u.Name, "its shape differs from the base's (got %v, want %v)", u.Shape, t.Shape)
+	}
+	if t.DType != u.DType {
+		if !t.DType.IsFloat() || !u.DType.IsFloat() {
+			return false, unfit(tuned, u.Name, "its type cannot be compared with the base's (got %s, want %s)", u.DType, t.DType)
+		}
+		narrow := u.DType
+		if t.DType.Bits() < u.DType.Bits() {
+			narrow = t.DType
+		}
+		t, u = patch.AsDType(t, narrow), patch.AsDType(u, narrow)
+	}
+	same, err := sameBytes(ctx, t, u, progress)
+	if err != nil || same || t.DType.IsFloat() {
+		return same, err
+	}
+	e := unfit(tuned, u.Name, "it differs from the base's, and %s has no difference that an adapter could hold", u.DType)
+	if base.Config.Quantization != "" {
+		return false, e.WithHint("the base is quantised (%s): take the models before quantisation", base.Config.Quantization)
+	}
+	return false, e
+}
+
+// resized reports whether the vocabulary has another size in the tuned model.
+func (c *change) resized() bool {
+	t, u := c.base.Shape, c.tuned.Shape
+	return (c.site.Kind == patch.Embedding || c.site.Head) && len(t) == len(u) && len(t) > 0 && slices.Equal(t[1:], u[1:])
+}
+
+// compareBytes is how much of each side is compared at once.
+const compareBytes = 1 << 20
+
+// sameBytes compares the bytes of two tensors, until some differ.
+func sameBytes(ctx context.Context, t, u formats.Tensor, progress func(int64)) (bool, error) {
+	x, y := make([]byte, compareBytes), make([]byte, compareBytes)
+	for off := int64(0); off < t.Size(); off += compareBytes {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		n := min(compareBytes, t.Size()-off)
+		if err := formats.ReadFullAt(t.Data, x[:n], off); err != nil {
+			return false, formats.ReadError("", t.Name, err)
+		}
+		if err := formats.ReadFullAt(u.Data, y[:n], off); err != nil {
+			return false, formats.ReadError("", u.Name, err)
+		}
+		if !bytes.Equal(x[:n], y[:n]) {
+			return false, nil
+		}
+		if progress != nil {
+			progress(2 * n)
+		}
+	}
+	return true, nil
+}
+
+// assign gives every change its role.
+func (p *pairing) assign(base, tuned *patch.Model) {
+	at := map[string]*change{} // weights that may have factors, by module
+	for _, c := range p.changes {
+		if c.reason != "" {
+			continue
+		}
+		c.role = whole
+		switch rows, cols := c.base.Matrix(); {
+		case c.resized() && !slices.Equal(c.base.Shape, c.tuned.Shape):
+			c.reason = "vocabulary"
+			if c.param == "weight" && base.TiedInput(c.site.Module) {
+				c.head = tuned.Config.OutputHead()
+			}
+		case c.param == "bias":
+			c.reason = "bias"
+		case c.param != "weight" || c.site.Kind == patch.Other || min(rows, cols) < 2:
+			c.reason = "no matrix"
+		case c.site.Kind == patch.Conv && c.base.Shape[1] == 1:
+			c.reason = "perhaps a convolution of groups"
+		default:
+			if base.TiedInput(c.site.Module) {
+				c.head = tuned.Config.OutputHead()
+				if !strings.HasSuffix(c.module, "embed_tokens") {
+					c.reason = "tied to the head" // PEFT ties factors of this name alone
+					break
+				}
+			}
+			c.role = lowRank
+			at[c.module] = c
+		}
+	}
+	bias := false
+	for _, c := range p.changes {
+		switch w := at[c.module]; {
+		case c.role != whole || w == nil || c.reason == "new":
+		case c.param == "bias" && w.site.Kind != patch.Embedding:
+			c.role, bias = biased, true
+		default: // a module is saved whole or has factors
+			w.role, w.reason = whole, "its "+c.param+" is saved too"
+		}
+	}
+	for _, c := range at {
+		switch {
+		case c.role == lowRank && bias && c.site.Kind == patch.Embedding:
+			// PEFT refuses such an adapter.
+			c.role, c.reason = whole, "an embedding has no factors where B has biases"
+		case c.role == lowRank && slices.ContainsFunc(p.changes, func(x *change) bool {
+			return x.role == whole && strings.HasPrefix(c.module, x.module+".")
+		}):
+			c.role, c.reason = whole, "in a module that is saved whole"
+		}
+	}
+}

@@ -1,0 +1,388 @@
+package extract
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/internal/budget"
+	"github.com/seed-b982eded/graft/patch"
+	"github.com/seed-b982eded/graft/patch/lowrank"
+)
+
+// Module is what became of one tensor that differs.
+type Module struct {
+	Module string  `json:"module"`
+	Param  string  `json:"parameter"`
+	Tensor string  `json:"tensor"` // in the tuned model
+	Kind   string  `json:"kind"`   // of the update: "LowRank", "BiasDelta", "Replace", or "" where the size left nothing for it
+	Reason string  `json:"reason,omitempty"`
+	Shape  []int64 `json:"shape"`
+	Bytes  int64   `json:"bytes"`
+
+	// Of low-rank updates, all relative to ‖ΔW‖ but Norm:
+	Rank     int     `json:"rank,omitempty"`
+	Norm     float64 `json:"norm,omitempty"`     // ‖ΔW‖, Frobenius
+	Energy   float64 `json:"energy,omitempty"`   // share of ‖ΔW‖² that the factors have
+	Residual float64 `json:"residual,omitempty"` // ‖ΔW − B·A‖, measured
+	Noise    float64 `json:"noise,omitempty"`    // expected of the rounding of the tuned weights to their type alone
+	Signal   int     `json:"signal_rank,omitempty"`
+	Exact    bool    `json:"exact,omitempty"` // decomposed whole, not sketched
+
+	// Merged says how the merged tensor differs from the tuned one; nil until [Check].
+	Merged *Merged `json:"merged,omitempty"`
+}
+
+// Result of [Extract].
+type Result struct {
+	Adapter  *adapter.Adapter // without a config; what is in it reads from the tuned model and the store
+	Modules  []Module
+	Same     int      // tensors that did not change
+	BaseOnly []string // tensors that the tuned model lacks
+	Buffers  []string // computed tensors that only one of the models stores
+	// NewVocabulary says that the tuned model knows another number of tokens: the base must be
+	// resized before it takes the adapter.
+	NewVocabulary bool
+
+	changes []*change
+	layers  []*Layer // nil for other roles
+}
+
+// workBytes is how much of differences and sketches is in work at once.
+const workBytes = 256 << 20
+
+// Extract finds the adapter that turns one model into the other. Models of different layers or
+// types, and tensors that no adapter can hold, are [formats.ErrUnfit], all problems together;
+// a Size that is too small is [formats.ErrUsage].
+func Extract(ctx context.Context, base, tuned *patch.Model, opts Options) (*Result, error) {
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	p, err := compare(ctx, base, tuned, opts.Progress)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.changes) == 0 {
+		return nil, unfit(tuned, "", "it is the same as the base: there is nothing to extract")
+	}
+	r := &Result{Same: p.same, BaseOnly: p.baseOnly, Buffers: p.buffers, changes: p.changes, layers: make([]*Layer, len(p.changes))}
+	j := &job{opts: &opts, basePath: base.Checkpoint.Path(), tunedPath: tuned.Checkpoint.Path(), result: r}
+	if opts.Size != 0 {
+		err = j.spend(ctx)
+	} else {
+		err = j.layers(ctx, nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range r.changes {
+		if c.role == lowRank && r.layers[i].Beyond {
+			c.role, c.reason = whole, "factors would be as large"
+		}
+	}
+	return r, r.assemble()
+}
+
+// job is an extraction in work.
+type job struct {
+	opts                *Options
+	basePath, tunedPath string
+	result              *Result
+}
+
+// layers factorises the weights, several at once. ranks are those that are wanted, by index;
+// nil where the options say.
+func (j *job) layers(ctx context.Context, ranks map[int]int) error {
+	var todo []int
+	for i, c := range j.result.changes {
+		if _, ok := ranks[i]; c.role == lowRank && (ranks == nil || ok) {
+			todo = append(todo, i)
+		}
+	}
+	room := budget.New(workBytes)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var mu sync.Mutex
+	next := 0
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(todo)) {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				n := next
+				next++
+				mu.Unlock()
+				if n >= len(todo) || ctx.Err() != nil {
+					return
+				}
+				i := todo[n]
+				need := j.need(j.result.changes[i], ranks[i])
+				room.Take(need)
+				l, err := j.layer(ctx, j.result.changes[i], ranks[i])
+				room.Give(need)
+				if err != nil {
+					cancel(err)
+					return
+				}
+				j.result.layers[i] = l
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// need is about what a weight takes: the difference, where it is held, and sketches.
+func (j *job) need(c *change, k int) int64 {
+	rows, cols := c.base.Matrix()
+	size := rows * cols * max(4, c.base.DType.Bits()/8)
+	if size > heldBytes {
+		size = 2 * blockBytes
+	}
+	k = max(k, int(j.opts.Rank), firstRank)
+	return size + 8*5*(rows+cols)*int64(k)
+}
+
+// layer loads a layer from the store, or makes it and saves it.
+func (j *job) layer(ctx context.Context, c *change, k int) (*Layer, error) {
+	key := fmt.Sprintf("%s\x00%d", c.tuned.Name, k)
+	var l *Layer
+	var err error
+	if j.opts.Store != nil {
+		if l, err = j.opts.Store.Load(key); err != nil {
+			return nil, err
+		}
+	}
+	if l == nil {
+		if l, err = factorize(ctx, c, j.opts, k, j.basePath, j.tunedPath); err != nil {
+			return nil, err
+		}
+		if j.opts.Store != nil {
+			if l, err = j.opts.Store.Save(key, l); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if j.opts.Progress != nil {
+		j.opts.Progress(c.base.Size() + c.tuned.Size())
+	}
+	return l, nil
+}
+
+// spend gives every weight factors of the rank that the size allows it.
+func (j *job) spend(ctx context.Context) error {
+	r := j.result
+	left, all := j.opts.Size, int64(0)
+	biases := false
+	var at []int // low-rank changes
+	var costs []int64
+	for i, c := range r.changes {
+		switch c.role {
+		case whole:
+			left -= c.tuned.Size()
+		case biased:
+			biases = true
+		case lowRank:
+			rows, cols := c.base.Matrix()
+			at, costs = append(at, i), append(costs, (rows+cols)*j.opts.factorType(c.base.DType).Bits()/8)
+			all += costs[len(costs)-1]
+		}
+	}
+	if biases {
+		for _, i := range at {
+			left -= r.changes[i].biasBytes(j.opts)
+		}
+	}
+	if left < 0 {
+		return formats.Usagef("%d bytes are too few: what cannot have factors takes %d", j.opts.Size, j.opts.Size-left)
+	}
+	if len(at) == 0 {
+		return nil
+	}
+	wanted := map[int]int{}
+	for _, i := range at {
+		wanted[i] = max(1, min(int(2*left/all)+8, r.changes[i].payingRank(j.opts)))
+	}
+	have, ranks := map[int]int{}, []int(nil)
+	for len(wanted) > 0 {
+		if err := j.layers(ctx, wanted); err != nil {
+			return err
+		}
+		spectra := make([][]float64, len(at))
+		for n, i := range at {
+			if k, ok := wanted[i]; ok {
+				have[i] = k
+			}
+			spectra[n] = r.layers[i].Spectrum
+		}
+		ranks = lowrank.Spend(costs, spectra, left)
+		clear(wanted)
+		for n, i := range at {
+			// All that is known of it was worth its bytes, and there may be more.
+			if limit := r.changes[i].payingRank(j.opts); ranks[n] == have[i] && have[i] < limit {
+				wanted[i] = min(2*have[i], limit)
+			}
+		}
+	}
+	for n, i := range at {
+		var err error
+		if r.layers[i], err = r.layers[i].truncated(ranks[n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// biasBytes is what the bias on B takes.
+func (c *change) biasBytes(opts *Options) int64 {
+	out, _ := c.base.Matrix()
+	if c.site.InOut {
+		_, out = c.base.Matrix()
+	}
+	return out * opts.factorType(c.base.DType).Bits() / 8
+}
+
+// assemble makes the adapter and the report.
+func (r *Result) assemble() error {
+	r.Adapter, r.Modules = &adapter.Adapter{}, nil
+	biases := map[string]*change{}
+	for i, c := range r.changes {
+		if c.role == biased {
+			if w := r.weightOf(c.module); w < 0 || len(r.layers[w].Spectrum) == 0 {
+				c.role, c.reason = whole, "bias"
+			} else {
+				biases[c.module] = r.changes[i]
+			}
+		}
+	}
+	for i, c := range r.changes {
+		m := Module{Module: c.module, Param: c.param, Tensor: c.tuned.Name, Shape: c.tuned.Shape, Reason: c.reason}
+		entry := adapter.Entry{Module: c.module}
+		switch c.role {
+		case whole:
+			if c.module == "" {
+				return formats.Unfitf("", c.tuned.Name, "it belongs to no module that an adapter could save")
+			}
+			r.NewVocabulary = r.NewVocabulary || c.reason == "vocabulary"
+			value := c.tuned
+			value.Name = c.module + "." + c.param
+			entry.Update = &adapter.Replace{Param: c.param, Value: value}
+			m.Bytes = value.Size()
+		case biased:
+			delta, err := c.biasDelta(r.layers[r.weightOf(c.module)].B.DType)
+			if err != nil {
+				return err
+			}
+			entry.Update = delta
+			m.Bytes = delta.Vector.Size()
+		default:
+			l := r.layers[i]
+			m.describe(l)
+			if len(l.Spectrum) == 0 {
+				m.Kind, m.Reason = "", "no bytes left for it"
+				r.Modules = append(r.Modules, m)
+				continue
+			}
+			low := &adapter.LowRank{A: l.A, B: l.B, Scale: 1, FanInFanOut: c.fanInFanOut(), Embedding: c.isEmbedding()}
+			low.A.Name, low.B.Name = c.module+".lora_A.weight", c.module+".lora_B.weight"
+			entry.Update = low
+		}
+		m.Kind = entry.Update.Kind()
+		r.Modules = append(r.Modules, m)
+		r.Adapter.Entries = append(r.Adapter.Entries, entry)
+		if c.head != "" {
+			r.Adapter.Entries = append(r.Adapter.Entries, c.headCopy(entry))
+			r.Adapter.Tied = c.role == lowRank
+		}
+		if c.role == lowRank && len(biases) > 0 && biases[c.module] == nil {
+			// PEFT gives every B a bias or none.
+			r.Adapter.Entries = append(r.Adapter.Entries, adapter.Entry{Module: c.module, Update: zeroBias(entry.Update.(*adapter.LowRank))})
+		}
+	}
+	return nil
+}
+
+// headCopy does to the head what an entry does to the embedding that is the same weight: PEFT
+// has the two apart.
+func (c *change) headCopy(e adapter.Entry) adapter.Entry {
+	switch u := e.Update.(type) {
+	case *adapter.LowRank:
+		low := &adapter.LowRank{A: adapter.Transposed(u.B), B: adapter.Transposed(u.A), Scale: u.Scale, FanInFanOut: u.FanInFanOut}
+		low.A.Name, low.B.Name = c.head+".lora_A.weight", c.head+".lora_B.weight"
+		e.Update = low
+	case *adapter.Replace:
+		copied := *u
+		copied.Value.Name = c.head + "." + u.Param
+		e.Update = &copied
+	}
+	e.Module = c.head
+	return e
+}
+
+// weightOf returns the index of a module's low-rank change, or −1.
+func (r *Result) weightOf(module string) int {
+	for i, c := range r.changes {
+		if c.role == lowRank && c.module == module {
+			return i
+		}
+	}
+	return -1
+}
+
+func (m *Module) describe(l *Layer) {
+	norm := l.Stats.Norm
+	m.Rank, m.Norm, m.Signal, m.Exact = len(l.Spectrum), norm, l.Signal, l.Exact
+	m.Residual, m.Noise = l.Residual/norm, l.Stats.Noise/norm
+	m.Energy = max(0, 1-m.Residual*m.Residual)
+	m.Bytes = l.bytes()
+}
+
+func (c *change) fanInFanOut() bool { return c.site.Kind == patch.Linear && c.site.InOut }
+func (c *change) isEmbedding() bool { return c.site.Kind == patch.Embedding }
+
+// biasDelta returns tuned − base of a bias, as the bias that B gets.
+func (c *change) biasDelta(dtype formats.DType) (*adapter.BiasDelta, error) {
+	var v [2][]float64
+	for i, t := range []formats.Tensor{c.base, c.tuned} {
+		m, err := lowrank.Read("", t)
+		if err != nil {
+			return nil, err
+		}
+		v[i] = m.RawMatrix().Data
+	}
+	for i, x := range v[0] {
+		v[1][i] -= x
+	}
+	raw := make([]byte, 8*len(v[1]))
+	formats.EncodeFloat64(raw, v[1])
+	t := formats.Tensor{Name: c.module + ".lora_B.bias", DType: formats.F64, Shape: c.tuned.Shape, Data: bytes.NewReader(raw)}
+	t = adapter.Scaled(t, 1, dtype)
+	data, err := t.ReadAll()
+	t.Data = bytes.NewReader(data)
+	return &adapter.BiasDelta{Vector: t, Scale: 1}, err
+}
+
+func zeroBias(low *adapter.LowRank) *adapter.BiasDelta {
+	t := formats.Tensor{Name: low.B.Name, DType: low.B.DType, Shape: low.B.Shape[:1]}
+	t.Data = bytes.NewReader(make([]byte, t.Size()))
+	return &adapter.BiasDelta{Vector: t, Scale: 1}
+}
+
+// Energy returns the share of ‖ΔW‖² over all weights with factors, or left without, that the
+// adapter has, and the relative error that stays.
+func (r *Result) Energy() (energy, residual float64) {
+	all, left := 0.0, 0.0
+	for _, m := range r.Modules {
+		all = math.Hypot(all, m.Norm)
+		left = math.Hypot(left, m.Norm*m.Residual)
+	}
+	if all == 0 {
+		return 1, 0
+	}
+	return 1 - left/all*(left/all), left / all
+}
