@@ -184,12 +184,12 @@ func (j *job) spend(ctx context.Context) error {
 	for i, c := range r.changes {
 		switch c.role {
 		case whole:
-			left -= c.tuned.Size()
+			left -= c.tuned.Size() * c.copies()
 		case biased:
 			biases = true
 		case lowRank:
 			rows, cols := c.base.Matrix()
-			at, costs = append(at, i), append(costs, (rows+cols)*j.opts.factorType(c.base.DType).Bits()/8)
+			at, costs = append(at, i), append(costs, (rows+cols)*j.opts.factorType(c.base.DType).Bits()/8*c.copies())
 			all += costs[len(costs)-1]
 		}
 	}
@@ -230,12 +230,21 @@ func (j *job) spend(ctx context.Context) error {
 		}
 	}
 	for n, i := range at {
+		l := r.layers[i]
 		var err error
-		if r.layers[i], err = r.layers[i].truncated(ranks[n]); err != nil {
+		if r.layers[i], err = l.truncated(withoutNoise(l.Spectrum[:ranks[n]], l.Stats.Norm, l.Signal)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// copies is how often a change is written: twice where a head shares the weight.
+func (c *change) copies() int64 {
+	if c.head != "" {
+		return 2
+	}
+	return 1
 }
 
 // biasBytes is what the bias on B takes.

@@ -190,18 +190,23 @@ func (o *Options) enough(s []float64, st Stats, signal, k int) (rank int, ok boo
 	case k != 0 && o.Rank == 0:
 		return len(s), true
 	case o.Rank != 0:
-		n := min(int(o.Rank), len(s))
-		few := min(max(signal, 1), n)
-		if energyLeft(s[:few], st.Norm) <= noiseShare*noiseShare*energyLeft(s[:n], st.Norm) {
-			n = few
-		}
-		return n, true
+		return withoutNoise(s[:min(int(o.Rank), len(s))], st.Norm, signal), true
 	case o.Energy != 0:
 		return within(s, st.Norm, (1-o.Energy)*energy)
 	case o.bits():
 		return within(s, st.Norm, st.Noise*st.Noise)
 	}
 	return within(s, st.Norm, *o.MaxError**o.MaxError*energy)
+}
+
+// withoutNoise returns how many singular values to keep: all, or those that stand out of the
+// noise where the others are worth hardly anything.
+func withoutNoise(s []float64, norm float64, signal int) int {
+	few := min(max(signal, 1), len(s))
+	if energyLeft(s[:few], norm) <= noiseShare*noiseShare*energyLeft(s, norm) {
+		return few
+	}
+	return len(s)
 }
 
 // within returns the smallest rank that leaves at most some energy.
