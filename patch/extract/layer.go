@@ -78,7 +78,10 @@ func search[T number](ctx context.Context, c *change, opts *Options, d *delta[T]
 	out, in := d.Dims()
 	limit := c.payingRank(opts)
 	next := k
-	if k == 0 {
+	switch {
+	case opts.Rank != 0:
+		next = min(int(opts.Rank), out, in)
+	case k == 0:
 		next = min(firstRank, limit)
 	}
 	var svd *lowrank.SVD
@@ -101,7 +104,7 @@ func search[T number](ctx context.Context, c *change, opts *Options, d *delta[T]
 		}
 		next = min(2*next, limit)
 	}
-	if k == 0 && next > limit {
+	if k == 0 && opts.Rank == 0 && next > limit {
 		l.Beyond = true
 		return l, nil
 	}
