@@ -7,6 +7,7 @@ import (
 	"math"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
@@ -53,8 +54,12 @@ type Result struct {
 	layers  []*Layer // nil for other roles
 }
 
-// workBytes is how much of differences and sketches is in work at once.
-const workBytes = 256 << 20
+const (
+	// workBytes is how much of differences and sketches is in work at once.
+	workBytes = 256 << 20
+	// collectBytes is how much of that may wait for the collector when it is not needed any more.
+	collectBytes = 64 << 20
+)
 
 // Extract finds the adapter that turns one model into the other. Models of different layers or
 // types, and tensors that no adapter can hold, are [formats.ErrUnfit], all problems together;
@@ -108,6 +113,7 @@ func (j *job) layers(ctx context.Context, ranks map[int]int) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var mu sync.Mutex
+	var dropped atomic.Int64
 	next := 0
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), len(todo)) {
@@ -124,6 +130,11 @@ func (j *job) layers(ctx context.Context, ranks map[int]int) error {
 				need := j.need(j.result.changes[i], ranks[i])
 				room.Take(need)
 				l, err := j.layer(ctx, j.result.changes[i], ranks[i])
+				// Left to itself the collector would let the heap grow to twice what is in use.
+				if dropped.Add(need) > collectBytes {
+					dropped.Store(0)
+					runtime.GC()
+				}
 				room.Give(need)
 				if err != nil {
 					cancel(err)
