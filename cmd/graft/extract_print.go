@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -45,17 +46,19 @@ func (r *extractResult) print(w io.Writer) {
 			whole++
 		}
 	}
-	fmt.Fprintf(w, "%s: ", r.Out)
+	var parts []string
+	add := func(n int, thing, what string) {
+		if n > 0 {
+			parts = append(parts, countOf(n, thing)+what)
+		}
+	}
 	if factors > 0 {
-		fmt.Fprintf(w, "%s of rank %s, ", countOf(factors, "module"), rangeText(least, most))
+		add(factors, "module", " of rank "+rangeText(least, most))
 	}
-	if biases > 0 {
-		fmt.Fprintf(w, "%s on B, ", countOf(biases, "bias vector"))
-	}
-	if left > 0 {
-		fmt.Fprintf(w, "%s left out for the size, ", countOf(left, "module"))
-	}
-	fmt.Fprintf(w, "%s saved whole; %s parameters, %s", countOf(whole, "tensor"), countText(r.Params), sizeText(r.Bytes))
+	add(biases, "bias vector", " on B")
+	add(left, "module", " left out for the size")
+	add(whole, "tensor", " saved whole")
+	fmt.Fprintf(w, "%s: %s; %s parameters, %s", r.Out, strings.Join(parts, ", "), countText(r.Params), sizeText(r.Bytes))
 	if factors+left > 0 {
 		fmt.Fprintf(w, "; error %s of the change", percentText(r.Residual))
 	}
