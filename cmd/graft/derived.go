@@ -57,7 +57,12 @@ func writeDerived(c *cli.Context, co *console, a *adapter.Adapter, sources []*ad
 	if err != nil {
 		return err
 	}
-	a.Config = cfg.Encode()
+	return writeAdapter(c, co, a, cfg, out)
+}
+
+// writeAdapter publishes an adapter with its config, or with --dry-run does nothing.
+func writeAdapter(c *cli.Context, co *console, a *adapter.Adapter, cfg *peft.Config, out string) error {
+	a.Path, a.Config = out, cfg.Encode()
 	if c.Bool("dry-run") {
 		return nil
 	}

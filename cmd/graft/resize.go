@@ -11,6 +11,8 @@ import (
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
 	"github.com/seed-b982eded/graft/formats/open"
+	"github.com/seed-b982eded/graft/formats/peft"
+	"github.com/seed-b982eded/graft/formats/publish"
 	"github.com/seed-b982eded/graft/patch"
 )
 
@@ -18,10 +20,11 @@ func resizeCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "resize",
 		Usage:     "give an adapter other ranks, losing as little as can be",
-		UsageText: "graft resize --adapter A --rank N|--energy X|--max-error X|--size S --out ADAPTER",
+		UsageText: "graft resize --adapter A [--rank N|--energy X|--max-error X|--size S] [--slim [--base B]] --out ADAPTER",
 		Description: "Every module gets the best factors of its new rank: those of the singular value decomposition of its\n" +
 			"change. --size is spent over all modules where a byte keeps most; modules that get none are left out.\n" +
-			"Ranks that are rounding alone are never kept. The scale becomes 1.",
+			"Ranks that are rounding alone are never kept. The scale becomes 1. --slim loses nothing: what is merged\n" +
+			"with the result has the same bits. It comes after the others, or alone.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "adapter", Required: true, Usage: "the adapter: a PEFT directory or an .onnx_adapter file: a `PATH`"},
 			&cli.IntFlag{Name: "rank", Aliases: []string{"r"}, Usage: "keep at most this rank in every module"},
@@ -30,6 +33,8 @@ func resizeCommand() *cli.Command {
 			&cli.StringFlag{Name: "size", Usage: "let all factors together take at most `SIZE`, such as 20MB"},
 			&cli.BoolFlag{Name: "common", Usage: "one rank for all modules, as some servers need it: the largest that was chosen, with zeros where there is less"},
 			factorTypeFlag(),
+			&cli.BoolFlag{Name: "slim", Usage: "leave out what changes nothing: modules and ranks that are zero, and with --base parameters saved whole that are the base's; store tensors in the narrowest type that holds them exactly"},
+			&cli.StringFlag{Name: "base", Usage: "the model that the adapter is for: a `PATH`"},
 		}, outputFlags("the adapter")...),
 		Action: resizeAction,
 	}
@@ -47,6 +52,7 @@ type resizeResult struct {
 	Bytes     int64                 `json:"bytes"`
 	Error     float64               `json:"error"` // relative, over all modules
 	Modules   []patch.ResizedModule `json:"modules"`
+	Slimmed   []patch.Slimmed       `json:"slimmed,omitempty"`
 	Saved     []string              `json:"saved_modules,omitempty"`
 	Inputs    []inputFile           `json:"inputs"`
 }
@@ -55,7 +61,7 @@ func resizeAction(c *cli.Context) error {
 	if err := noPaths(c); err != nil {
 		return err
 	}
-	opts, err := resizeOptions(c)
+	opts, how, err := resizeOptions(c)
 	if err != nil {
 		return err
 	}
@@ -70,70 +76,100 @@ func resizeAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.IsSet("base") {
+		if err := publish.CheckApart(c.String("base"), out); err != nil {
+			return err
+		}
+	}
 	res := &resizeResult{Schema: "graft.resize/1", Version: readVersion().Version, Adapter: a.Path, Out: out, DryRun: c.Bool("dry-run")}
 	if res.Inputs, err = adapterFiles(a); err != nil {
 		return err
 	}
-	small, modules, err := patch.Resize(c.Context, a, opts)
-	if err != nil {
-		return err
+	small := a
+	if how > 0 {
+		if small, res.Modules, err = patch.Resize(c.Context, a, opts); err != nil {
+			return err
+		}
+	}
+	var cfg *peft.Config
+	if c.Bool("slim") {
+		if small, cfg, err = res.slim(c, small, a); err != nil {
+			return err
+		}
+	} else {
+		small.Path = out
+		if cfg, err = derivedConfig(small, sources); err != nil {
+			return err
+		}
 	}
 	res.OldParams, res.OldBytes = adapterShape(a)
 	res.Params, res.Bytes = adapterShape(small)
-	res.Modules, res.Saved = modules, savedNames(small)
+	res.Saved = savedNames(small)
 	lost, norm := 0.0, 0.0
-	for _, m := range modules {
+	for _, m := range res.Modules {
 		lost, norm = math.Hypot(lost, m.Error*m.Norm), math.Hypot(norm, m.Norm)
 	}
 	if norm > 0 {
 		res.Error = lost / norm
 	}
-	if err := writeDerived(c, co, small, sources, out); err != nil {
+	if err := writeAdapter(c, co, small, cfg, out); err != nil {
 		return err
 	}
 	return co.emit(res, res.print)
 }
 
-// resizeOptions reads the flags that say how far.
-func resizeOptions(c *cli.Context) (patch.ResizeOptions, error) {
-	opts := patch.ResizeOptions{Rank: int64(c.Int("rank")), Energy: c.Float64("energy"), Common: c.Bool("common")}
-	given := 0
+// resizeOptions reads the flags that say how far; how is how many of them there are.
+func resizeOptions(c *cli.Context) (opts patch.ResizeOptions, how int, err error) {
+	opts = patch.ResizeOptions{Rank: int64(c.Int("rank")), Energy: c.Float64("energy"), Common: c.Bool("common")}
 	for _, flag := range []string{"rank", "energy", "max-error", "size"} {
 		if c.IsSet(flag) {
-			given++
+			how++
 		}
 	}
 	maxError := c.Float64("max-error")
 	switch {
-	case given == 0:
-		return opts, formats.Usagef("how far: --rank, --energy, --max-error or --size is missing")
-	case given > 1:
-		return opts, formats.Usagef("--rank, --energy, --max-error and --size exclude each other")
+	case c.IsSet("base") && !c.Bool("slim"):
+		return opts, how, formats.Usagef("--base goes with --slim")
+	case how == 0 && c.Bool("slim"):
+		for _, flag := range []string{"common", "dtype"} {
+			if c.IsSet(flag) {
+				return opts, how, formats.Usagef("--%s needs --rank, --energy, --max-error or --size", flag)
+			}
+		}
+		return opts, how, nil
+	case how == 0:
+		return opts, how, formats.Usagef("how far: --rank, --energy, --max-error or --size is missing")
+	case how > 1:
+		return opts, how, formats.Usagef("--rank, --energy, --max-error and --size exclude each other")
 	case c.IsSet("rank") && opts.Rank < 1:
-		return opts, formats.Usagef("--rank must be 1 or more (got %d)", opts.Rank)
+		return opts, how, formats.Usagef("--rank must be 1 or more (got %d)", opts.Rank)
 	case c.IsSet("energy") && !(opts.Energy > 0 && opts.Energy <= 1):
-		return opts, formats.Usagef("--energy must be above 0 and at most 1 (got %g)", opts.Energy)
+		return opts, how, formats.Usagef("--energy must be above 0 and at most 1 (got %g)", opts.Energy)
 	case c.IsSet("max-error"):
 		opts.MaxError = &maxError
 	}
-	var err error
 	if c.IsSet("size") {
 		if opts.Size, err = parseSize(c.String("size")); err != nil {
-			return opts, err
+			return opts, how, err
 		}
 	}
 	opts.DType, err = factorType(c)
-	return opts, err
+	return opts, how, err
 }
 
 func (r *resizeResult) print(w io.Writer) {
-	if r.DryRun {
+	if r.DryRun && len(r.Modules) > 0 {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "MODULE\tSHAPE\tOLD RANK\tEFFECTIVE\tRANK\tNORM\tERROR")
 		for _, m := range r.Modules {
 			fmt.Fprintf(t, "%s\t%v\t%d\t%.1f\t%d\t%.4g\t%.4g\n", printable(m.Module), m.Shape, m.OldRank, m.EffectiveRank, m.Rank, m.Norm, m.Error)
 		}
 		t.Flush()
+	}
+	r.printSlimmed(w)
+	if len(r.Modules) == 0 {
+		fmt.Fprintf(w, "%s: %s parameters of %s, %s of %s; nothing is lost\n", r.Out, countText(r.Params), countText(r.OldParams), sizeText(r.Bytes), sizeText(r.OldBytes))
+		return
 	}
 	left, least, most := 0, int64(math.MaxInt64), int64(0)
 	for _, m := range r.Modules {

@@ -3,6 +3,7 @@ package peft
 import (
 	"cmp"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 
@@ -14,7 +15,7 @@ import (
 // with another, or from no file: each module is targeted by its whole path, the rank and alpha that most
 // modules have are r and lora_alpha, and the others get patterns; modules of which a
 // parameter is saved whole are modules_to_save. Alpha is the scale times
-// the rank; [Write] refuses where that does not give the scale again.
+// the rank, or the number beside it that gives the scale again; [Write] refuses where none does.
 func ConfigFor(a *adapter.Adapter) (*Config, error) {
 	c := &Config{BaseModel: a.Base, InitWeights: "true"}
 	type setting struct {
@@ -41,7 +42,7 @@ func ConfigFor(a *adapter.Adapter) (*Config, error) {
 		if _, scaled := e.Update.(*adapter.Magnitude); scaled {
 			c.UseDoRA = true
 		}
-		of[i] = setting{u.Rank(), u.Scale * float64(u.Rank())}
+		of[i] = setting{u.Rank(), alphaFor(u.Scale, u.Rank())}
 		count[of[i]]++
 		c.Selection.TargetModules = append(c.Selection.TargetModules, e.Module)
 		c.FanInFanOut = c.FanInFanOut || u.FanInFanOut
@@ -76,3 +77,16 @@ func ConfigFor(a *adapter.Adapter) (*Config, error) {
 
 // noTargets is PEFT's word for an adapter that targets no module (DUMMY_TARGET_MODULES).
 const noTargets = "dummy-target-modules"
+
+// alphaFor returns alpha for which alpha/r is a scale, exactly where float64 has such a
+// number.
+func alphaFor(scale float64, r int64) float64 {
+	rank := float64(r)
+	alpha := scale * rank
+	for _, x := range []float64{alpha, math.Nextafter(alpha, math.Inf(1)), math.Nextafter(alpha, math.Inf(-1))} {
+		if x/rank == scale {
+			return x
+		}
+	}
+	return alpha
+}

@@ -1,0 +1,179 @@
+package health
+
+import (
+	"bytes"
+	"math"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+)
+
+// baseNorms reads a weight once and returns its norm; with outs, also the norm of the
+// weights of each output. Elements that are not finite are the base's fault:
+// [formats.ErrInput].
+func baseNorms(path string, base Base, outs int64) (norm float64, norms []float64, err error) {
+	t := base.Tensor
+	_, cols := t.Matrix()
+	squares := make([]float64, outs)
+	total := 0.0
+	err = eachBlock(path, t, func(first int64, values []float64) {
+		for i, x := range values {
+			x *= x
+			total += x
+			if outs == 0 {
+				continue
+			}
+			at := first + int64(i)
+			if base.InOut {
+				squares[at%cols] += x
+			} else {
+				squares[at/cols] += x
+			}
+		}
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	if total-total != 0 {
+		return 0, nil, formats.Rejectf(path, t.Name, "it has NaN or infinite elements, or its norm is too large for float64")
+	}
+	for i := range squares {
+		squares[i] = math.Sqrt(squares[i])
+	}
+	return math.Sqrt(total), squares, nil
+}
+
+// magnitude checks DoRA's vector. norms are those of the base's weights, nil without one.
+func (c *checked) magnitude(path string, m *Module, t formats.Tensor, norms []float64, base *Base) error {
+	v, stats, err := readMatrix(path, t)
+	if err != nil {
+		return err
+	}
+	stats.Shape = t.Shape
+	m.Magnitude = &stats
+	c.notFinite(m.Module, &stats)
+	c.overflow(m.Module, t.DType, &stats)
+	values := v.RawMatrix().Data
+	negative, zero := 0, 0
+	for _, x := range values {
+		switch {
+		case x < 0:
+			negative++
+		case x == 0:
+			zero++
+		}
+	}
+	if negative+zero > 0 {
+		c.add(Warning, BadMagnitude, m.Module, stats.Tensor, map[string]float64{"negative": float64(negative), "zero": float64(zero), "outputs": float64(len(values))},
+			"of %d magnitudes %d are negative, which turns an output's weights round, and %d are zero, which removes them", len(values), negative, zero)
+	}
+	if norms == nil || len(norms) != len(values) {
+		return nil
+	}
+	// PEFT computes the norms in the type of the weight: both roundings, and of a sum in
+	// float32 that of the terms.
+	eps := 2*max(spacing(t.DType), spacing(base.Tensor.DType), exactRank) + 0x1p-20
+	for i, x := range values {
+		if !(math.Abs(x-norms[i]) <= eps*norms[i]) {
+			return nil
+		}
+	}
+	c.add(Warning, SameMagnitude, m.Module, stats.Tensor, map[string]float64{"outputs": float64(len(values))},
+		"all %d magnitudes are the norms of the base's weights, to rounding: they were not trained", len(values))
+	return nil
+}
+
+// replace checks a parameter that is saved whole.
+func (c *checked) replace(path, module string, u *adapter.Replace, base *Base, basePath string) error {
+	s := &Saved{Module: module, Param: u.Param, Bytes: u.Value.Size()}
+	c.saved = s
+	if u.Value.DType.IsFloat() {
+		stats, err := describe(path, u.Value)
+		if err != nil {
+			return err
+		}
+		s.Elements = stats
+		c.notFinite(module, &stats)
+		c.overflow(module, u.Value.DType, &stats)
+	} else {
+		s.Elements = Elements{Tensor: u.Value.Name, DType: u.Value.DType.String(), Shape: u.Value.Shape}
+	}
+	if base == nil {
+		return nil
+	}
+	value := u.Value
+	if base.InOut && len(value.Shape) == 2 {
+		value = adapter.Transposed(value)
+	}
+	same, err := SameValues(path, value, basePath, base.Tensor)
+	if err != nil {
+		return err
+	}
+	s.SameAsBase = &same
+	if same {
+		c.add(Note, SameAsBase, module, u.Value.Name, map[string]float64{"bytes": float64(s.Bytes)},
+			"%s is saved whole and is the base's, bit for bit: %d bytes say nothing", u.Param, s.Bytes)
+	}
+	return nil
+}
+
+// SameValues reports whether two tensors have one shape and the same values, told apart by
+// their bits in float64: 0 is not −0, and types may differ where both are floats. x and y are
+// read up to the first difference.
+func SameValues(fileX string, x formats.Tensor, fileY string, y formats.Tensor) (bool, error) {
+	if x.Elements() != y.Elements() || x.DType != y.DType && !(x.DType.IsFloat() && y.DType.IsFloat()) {
+		return false, nil
+	}
+	if x.DType.Bits()%8 != 0 {
+		return sameBytes(fileX, x, fileY, y)
+	}
+	sizeX, sizeY, total := x.DType.Bits()/8, y.DType.Bits()/8, x.Elements()
+	n := min(blockElements, total)
+	rawX, rawY := make([]byte, n*sizeX), make([]byte, n*sizeY)
+	var wideX, wideY []float64
+	if x.DType != y.DType {
+		wideX, wideY = make([]float64, n), make([]float64, n)
+	}
+	for at := int64(0); at < total; at += n {
+		n := min(n, total-at)
+		if err := formats.ReadFullAt(x.Data, rawX[:n*sizeX], at*sizeX); err != nil {
+			return false, formats.ReadError(fileX, x.Name, err)
+		}
+		if err := formats.ReadFullAt(y.Data, rawY[:n*sizeY], at*sizeY); err != nil {
+			return false, formats.ReadError(fileY, y.Name, err)
+		}
+		if x.DType == y.DType {
+			if !bytes.Equal(rawX[:n*sizeX], rawY[:n*sizeY]) {
+				return false, nil
+			}
+			continue
+		}
+		formats.DecodeFloat64(wideX[:n], rawX[:n*sizeX], x.DType)
+		formats.DecodeFloat64(wideY[:n], rawY[:n*sizeY], y.DType)
+		for i := range n {
+			if math.Float64bits(wideX[i]) != math.Float64bits(wideY[i]) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// sameBytes compares tensors whose elements share bytes.
+func sameBytes(fileX string, x formats.Tensor, fileY string, y formats.Tensor) (bool, error) {
+	size := x.Size()
+	p, q := make([]byte, min(blockElements, size)), make([]byte, min(blockElements, size))
+	for at := int64(0); at < size; at += blockElements {
+		n := min(blockElements, size-at)
+		if err := formats.ReadFullAt(x.Data, p[:n], at); err != nil {
+			return false, formats.ReadError(fileX, x.Name, err)
+		}
+		if err := formats.ReadFullAt(y.Data, q[:n], at); err != nil {
+			return false, formats.ReadError(fileY, y.Name, err)
+		}
+		if !bytes.Equal(p[:n], q[:n]) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

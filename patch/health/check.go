@@ -1,0 +1,342 @@
+package health
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"gonum.org/v1/gonum/mat"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/patch/lowrank"
+)
+
+// Base is the parameter of the base that an entry of an adapter changes.
+type Base struct {
+	Tensor formats.Tensor
+	InOut  bool // a weight that is stored as (in, out)
+}
+
+// Options of [Check].
+type Options struct {
+	// Bases are what the entries change, one for each; nil for a check without the base.
+	Bases    []Base
+	BasePath string // names the base in messages
+	// Progress, if not nil, is told the bytes that were read, from several goroutines.
+	Progress func(bytes int64)
+}
+
+// Work returns how many bytes a check reads.
+func Work(a *adapter.Adapter, bases []Base) int64 {
+	n := int64(0)
+	for i, e := range a.Entries {
+		n += work(e, bases, i)
+	}
+	return n
+}
+
+func work(e adapter.Entry, bases []Base, i int) int64 {
+	n := int64(0)
+	for _, t := range e.Update.Tensors() {
+		n += t.Size()
+	}
+	if bases != nil {
+		n += bases[i].Tensor.Size()
+	}
+	return n
+}
+
+// checked is what became of one entry.
+type checked struct {
+	module   *Module
+	saved    *Saved
+	findings []Finding
+}
+
+func (c *checked) add(level Level, what, module, tensor string, numbers map[string]float64, format string, args ...any) {
+	c.findings = append(c.findings, Finding{Level: level, What: what, Module: module, Tensor: tensor, Numbers: numbers, Text: fmt.Sprintf(format, args...)})
+}
+
+// Check reads every tensor of an adapter, and with bases what it changes. It fails where a
+// file cannot be read, where factors do not fit together ([formats.ErrUnfit]), and when ctx
+// ends.
+func Check(ctx context.Context, a *adapter.Adapter, opts Options) (*Result, error) {
+	list := make([]checked, len(a.Entries))
+	need := func(i int) int64 {
+		if low, ok := adapter.LowRankOf(a.Entries[i].Update); ok {
+			// Each factor in float64, and a copy of it to work on.
+			return 16 * (low.A.Elements() + low.B.Elements())
+		}
+		return 0
+	}
+	err := each(ctx, len(list), budget, need, func(i int) error {
+		e := a.Entries[i]
+		var base *Base
+		if opts.Bases != nil {
+			base = &opts.Bases[i]
+		}
+		var err error
+		switch u := e.Update.(type) {
+		case *adapter.LowRank:
+			err = list[i].lowRank(a.Path, e.Module, u, nil, base, opts.BasePath)
+		case *adapter.Magnitude:
+			err = list[i].lowRank(a.Path, e.Module, u.Inner, &u.Vector, base, opts.BasePath)
+		case *adapter.Replace:
+			err = list[i].replace(a.Path, e.Module, u, base, opts.BasePath)
+		default:
+			err = formats.Unfitf(a.Path, "", "module %s: an update of kind %s cannot be checked", formats.Quote(e.Module), e.Update.Kind())
+		}
+		if err == nil && opts.Progress != nil {
+			opts.Progress(work(e, opts.Bases, i))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	r := &Result{Findings: []Finding{}, Modules: []Module{}}
+	var findings []Finding
+	for _, c := range list {
+		findings = append(findings, c.findings...)
+		if c.module != nil {
+			r.Modules = append(r.Modules, *c.module)
+		}
+		if c.saved != nil {
+			r.Saved = append(r.Saved, *c.saved)
+		}
+	}
+	if changesNothing(r) {
+		findings = append(findings, Finding{Level: Error, What: ChangesNothing, Text: "no module of the adapter changes anything"})
+	}
+	findings = append(findings, outliers(r.Modules)...)
+	rank := map[Level]int{Error: 0, Warning: 1, Note: 2}
+	slices.SortStableFunc(findings, func(x, y Finding) int { return cmp.Compare(rank[x.Level], rank[y.Level]) })
+	for _, f := range findings {
+		r.add(f)
+	}
+	return r, nil
+}
+
+// changesNothing reports whether every update is a ΔW of zero.
+func changesNothing(r *Result) bool {
+	for _, m := range r.Modules {
+		if m.Magnitude != nil || m.Product == nil || m.Product.Norm > 0 {
+			return false
+		}
+	}
+	return len(r.Saved) == 0
+}
+
+// lowRank checks factors, and a magnitude where there is one.
+func (c *checked) lowRank(path, module string, u *adapter.LowRank, magnitude *formats.Tensor, base *Base, basePath string) error {
+	if err := u.Check(); err != nil {
+		return formats.Unfitf(path, u.A.Name, "%v", err)
+	}
+	for _, t := range []formats.Tensor{u.A, u.B} {
+		if !t.DType.IsFloat() || t.Elements() == 0 {
+			return formats.Unfitf(path, t.Name, "no factor: it is %s of shape %v", t.DType, t.Shape)
+		}
+	}
+	a, statsA, err := readMatrix(path, u.A)
+	if err != nil {
+		return err
+	}
+	b, statsB, err := readMatrix(path, u.B)
+	if err != nil {
+		return err
+	}
+	kind := "LowRank"
+	if magnitude != nil {
+		kind = "Magnitude"
+	}
+	m := &Module{Module: module, Kind: kind, Shape: u.Shape(), Rank: u.Rank(), Scale: u.Scale, A: statsA, B: statsB}
+	c.module = m
+	c.notFinite(module, &statsA)
+	c.notFinite(module, &statsB)
+	c.overflow(module, u.A.DType, &statsA)
+	c.overflow(module, u.B.DType, &statsB)
+	m.DeadRanks = deadRanks(b, a)
+	drawnA := !u.Embedding && statsA.finite() && looksDrawn(a.RawMatrix().Data, cols(a), u.A.DType)
+	drawnB := !u.Embedding && statsB.finite() && looksDrawn(b.RawMatrix().Data, cols(b), u.B.DType)
+	untrained := c.untrained(m, drawnA)
+	if !untrained {
+		c.drawn(m, drawnA, drawnB)
+		if m.DeadRanks > 0 {
+			c.add(Warning, DeadRanks, module, "", map[string]float64{"dead": float64(m.DeadRanks), "rank": float64(m.Rank)},
+				"%d of %d ranks are dead: a row of A or a column of B is all zeros", m.DeadRanks, m.Rank)
+		}
+	}
+	if statsA.finite() && statsB.finite() {
+		m.Product = describeProduct(&lowrank.Product{B: b, A: a, S: u.Scale}, max(spacing(u.A.DType), spacing(u.B.DType)))
+		if m.Product == nil {
+			c.add(Error, NearOverflow, module, "", nil, "the product of the factors is too large for float64")
+		} else if m.Product.Norm > 0 {
+			c.collapsed(m)
+		}
+	}
+	var norms []float64
+	if base != nil {
+		outs := int64(0)
+		if magnitude != nil {
+			outs = u.B.Shape[0]
+		}
+		var norm float64
+		if norm, norms, err = baseNorms(basePath, *base, outs); err != nil {
+			return err
+		}
+		m.Base = &BaseNorms{Norm: norm}
+		if norm > 0 && m.Product != nil {
+			m.Base.Relative = min(m.Product.Norm/norm, math.MaxFloat64)
+			if m.Base.Relative > 1 {
+				c.add(Warning, LargerThanBase, module, "", map[string]float64{"relative": m.Base.Relative, "norm": m.Product.Norm, "base_norm": norm},
+					"the change is larger than the weight that it changes: ‖ΔW‖/‖W‖ = %.3g", m.Base.Relative)
+			}
+		}
+	}
+	if magnitude != nil {
+		return c.magnitude(path, m, *magnitude, norms, base)
+	}
+	return nil
+}
+
+func cols(m *mat.Dense) int { _, n := m.Dims(); return n }
+
+// notFinite reports NaN and infinities.
+func (c *checked) notFinite(module string, e *Elements) {
+	if e.finite() {
+		return
+	}
+	c.add(Error, NotFinite, module, e.Tensor, map[string]float64{"nan": float64(e.NaN), "inf": float64(e.Inf), "row": float64(e.FirstRow), "column": float64(e.FirstColumn)},
+		"%d elements of %v are NaN and %d infinite, the first at row %d, column %d", e.NaN, e.Shape, e.Inf, e.FirstRow, e.FirstColumn)
+}
+
+// largestF16 is the largest number of that type.
+const largestF16 = 65504
+
+// overflow reports numbers that F16 hardly holds.
+func (c *checked) overflow(module string, dtype formats.DType, e *Elements) {
+	numbers := map[string]float64{"max_abs": e.MaxAbs, "limit": largestF16}
+	switch {
+	case dtype == formats.F16 && e.MaxAbs > largestF16/2:
+		c.add(Warning, NearOverflow, module, e.Tensor, numbers, "elements of up to %.6g are near the largest that F16 holds, %d", e.MaxAbs, largestF16)
+	case dtype != formats.F16 && e.MaxAbs > largestF16:
+		c.add(Note, NearOverflow, module, e.Tensor, numbers, "elements of up to %.6g would overflow where the adapter is served in F16 (largest: %d)", e.MaxAbs, largestF16)
+	}
+}
+
+// deadRanks counts the ranks of which the row of A or the column of B is zero.
+func deadRanks(b, a *mat.Dense) int {
+	out, r := b.Dims()
+	alive := make([]bool, r)
+	for o := range out {
+		for k, x := range b.RawRowView(o) {
+			alive[k] = alive[k] || x != 0
+		}
+	}
+	dead := 0
+	for k := range r {
+		if !alive[k] || !slices.ContainsFunc(a.RawRowView(k), func(x float64) bool { return x != 0 }) {
+			dead++
+		}
+	}
+	return dead
+}
+
+// untrained reports a ΔW that is zero by its factors.
+func (c *checked) untrained(m *Module, drawnA bool) bool {
+	zeroA := m.A.finite() && m.A.MaxAbs == 0
+	zeroB := m.B.finite() && m.B.MaxAbs == 0
+	why := ""
+	switch {
+	case m.Scale == 0:
+		why = "the scale is 0"
+	case zeroA && zeroB:
+		why = "A and B are all zeros"
+	case zeroB && drawnA:
+		why = "B is all zeros and A as it was drawn: both are still at their initialisation"
+	case zeroB:
+		why = "B is all zeros, as LoRA initialises it"
+	case zeroA:
+		why = "A is all zeros, as LoRA initialises that of an embedding"
+	case int64(m.DeadRanks) == m.Rank:
+		why = "every rank has a row of A or a column of B that is all zeros"
+	default:
+		return false
+	}
+	numbers := map[string]float64{"rank": float64(m.Rank)}
+	if m.Kind == "Magnitude" {
+		why += "; only the magnitude can change the weight"
+	}
+	c.add(Warning, Untrained, m.Module, "", numbers, "ΔW is zero: %s", why)
+	return true
+}
+
+// drawn reports factors that look as they were drawn.
+func (c *checked) drawn(m *Module, drawnA, drawnB bool) {
+	switch {
+	case drawnA && drawnB:
+		c.add(Warning, Initial, m.Module, "", nil, "A and B look as they were drawn: uniform in ±1/√in and ±1/√r")
+	case drawnA:
+		c.add(Note, Initial, m.Module, m.A.Tensor, map[string]float64{"max_abs": m.A.MaxAbs},
+			"A looks as it was drawn, uniform in ±1/√in: training moved it little, or it was frozen")
+	}
+}
+
+// exactRank is the share of σ₁ below which a singular value is nothing but rounding,
+// whatever the type of the factors: ε of F32, in which they were trained at best.
+const exactRank = 0x1p-23
+
+// describeProduct returns nil where float64 does not hold the product.
+func describeProduct(p *lowrank.Product, eps float64) *Product {
+	s, err := lowrank.SingularValues(p)
+	if err != nil {
+		return nil
+	}
+	out, in := p.Dims()
+	d := &Product{Norm: lowrank.Tail(s, 0), EffectiveRank: lowrank.EffectiveRank(s), StableRank: lowrank.StableRank(s), Spectrum: s}
+	if math.IsInf(d.Norm, 0) {
+		return nil
+	}
+	d.RMS = d.Norm / math.Sqrt(float64(out)*float64(in))
+	d.NumericalRank, d.Resolved = above(s, exactRank), above(s, max(eps, exactRank))
+	return d
+}
+
+// above counts the singular values above a share of the first.
+func above(s []float64, share float64) int {
+	k := 0
+	for k < len(s) && s[k] > share*s[0] {
+		k++
+	}
+	return k
+}
+
+// collapsed reports ranks that add less than they could.
+func (c *checked) collapsed(m *Module) {
+	p := m.Product
+	live := min(int(m.Rank)-m.DeadRanks, len(p.Spectrum))
+	numbers := map[string]float64{
+		"rank": float64(m.Rank), "live": float64(live), "numerical_rank": float64(p.NumericalRank), "resolved_rank": float64(p.Resolved),
+		"effective_rank": p.EffectiveRank, "last_over_first": p.Spectrum[live-1] / p.Spectrum[0],
+	}
+	switch {
+	case p.NumericalRank < live:
+		c.add(Warning, DependentRanks, m.Module, "", numbers, "the rank is %d of %d: the other singular values are below 2⁻²³ of the first, so that the ranks depend on each other", p.NumericalRank, m.Rank)
+	case p.Resolved < live:
+		c.add(Note, BelowResolution, m.Module, "", numbers, "%d of %d singular values are smaller than what rounding to %s leaves of the first", live-p.Resolved, live, coarser(m))
+	}
+	if live > 1 && p.EffectiveRank < float64(live)/2 {
+		c.add(Note, LowRank, m.Module, "", numbers, "the effective rank is %.1f of %d", p.EffectiveRank, m.Rank)
+	}
+}
+
+// coarser is the type of the factors that rounds more.
+func coarser(m *Module) string {
+	if m.A.DType == "BF16" || m.B.DType == "BF16" {
+		return "BF16"
+	}
+	return "F16"
+}
