@@ -30,7 +30,7 @@ func inspectCommand() *cli.Command {
 			&cli.BoolFlag{Name: "tensors", Usage: "list every tensor"},
 			&cli.BoolFlag{Name: "layers", Usage: "list every layer of an ONNX model by itself"},
 			weightsFlag(),
-		}, commonFlags()...),
+		}, slices.Concat(checkFlags(), commonFlags())...),
 		Action: inspectAction,
 	}
 }
@@ -55,6 +55,8 @@ type inspectResult struct {
 	List      []tensorInfo  `json:"tensor_list,omitempty"`
 	Metadata  []metadataRow `json:"metadata,omitempty"`
 	Graph     *graphInfo    `json:"graph,omitempty"`
+
+	Health *healthInfo `json:"health,omitempty"`
 
 	listLayers bool // of the graph
 }
@@ -99,7 +101,16 @@ func inspectAction(c *cli.Context) error {
 	if c.NArg() != 1 {
 		return formats.Usagef("inspect takes one path (got %d)", c.NArg())
 	}
+	if err := checkOptions(c); err != nil {
+		return err
+	}
 	path := c.Args().First()
+	isAdapter := !open.IsONNX(path) && open.IsAdapter(path)
+	for _, name := range adapterFlags {
+		if c.IsSet(name) && !isAdapter {
+			return formats.Usagef("--%s is about an adapter, and %s is none", name, formats.Quote(path))
+		}
+	}
 	co := newConsole(c)
 	var res *inspectResult
 	var err error
@@ -111,8 +122,8 @@ func inspectAction(c *cli.Context) error {
 				return formats.Usagef("--%s is about an ONNX model, and %s is none", name, formats.Quote(path))
 			}
 		}
-		if open.IsAdapter(path) {
-			res, err = inspectAdapter(co, path, c.Bool("tensors"))
+		if isAdapter {
+			res, err = inspectAdapter(c, co, path)
 		} else {
 			res, err = inspectCheckpoint(co, path, c.Bool("tensors"))
 		}
@@ -120,7 +131,13 @@ func inspectAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return co.emit(res, res.print)
+	if err := co.emit(res, res.print); err != nil {
+		return err
+	}
+	if c.Bool("exit-code") {
+		return res.Health.exitCode(path)
+	}
+	return nil
 }
 
 func (r *inspectResult) count(t formats.Tensor, file string, list bool) {
@@ -177,7 +194,7 @@ func inspectCheckpoint(co *console, path string, list bool) (*inspectResult, err
 	return r, nil
 }
 
-func inspectAdapter(co *console, path string, list bool) (*inspectResult, error) {
+func inspectAdapter(c *cli.Context, co *console, path string) (*inspectResult, error) {
 	a, err := open.Adapter(path)
 	if err != nil {
 		return nil, err
@@ -198,10 +215,13 @@ func inspectAdapter(co *console, path string, list bool) (*inspectResult, error)
 		}
 		r.Modules = append(r.Modules, info)
 		for _, t := range e.Update.Tensors() {
-			r.count(t, file, list)
+			r.count(t, file, c.Bool("tensors"))
 		}
 	}
-	return r, nil
+	if c.Bool("check") {
+		r.Health, err = checkAdapter(c, co, a)
+	}
+	return r, err
 }
 
 func (r *inspectResult) print(w io.Writer) {
@@ -251,7 +271,7 @@ func (r *inspectResult) print(w io.Writer) {
 			fmt.Fprintf(t, "%s\t%s\t%v\t%d\n", l.Name, l.Kind, l.Shape, l.Count)
 		}
 	}
-	if len(r.Modules) > 0 {
+	if len(r.Modules) > 0 && r.Health == nil {
 		fmt.Fprintln(t, "\nMODULE\tUPDATE\tSHAPE\tRANK\tSCALE")
 		for _, m := range r.Modules {
 			fmt.Fprintf(t, "%s\t%s\t%v\t%d\t%.6g\n", m.Module, m.Kind, m.Shape, m.Rank, m.Scale)
@@ -264,6 +284,9 @@ func (r *inspectResult) print(w io.Writer) {
 		}
 	}
 	t.Flush()
+	if r.Health != nil {
+		r.Health.print(w)
+	}
 	if len(r.SideFiles) > 0 {
 		fmt.Fprintf(w, "\nbeside the weights: %s\n", joinNames(r.SideFiles))
 	}
