@@ -16,21 +16,24 @@ import (
 	"github.com/seed-b982eded/graft/formats/ortadapter"
 	"github.com/seed-b982eded/graft/formats/peft"
 	"github.com/seed-b982eded/graft/patch"
+	"github.com/seed-b982eded/graft/patch/health"
 )
 
 func inspectCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "inspect",
 		Usage:     "say what a model or adapter is, without loading it",
-		UsageText: "graft inspect PATH [--tensors] [--json]",
+		UsageText: "graft inspect PATH [--tensors] [--spectrum [--only PATTERN]...] [--check [--base B] [--advice]] [--json]",
 		Description: "Of an ONNX model it says which layer is which module, by what (value: the numbers of\n" +
 			"--weights; scopes, weight, bias, node: names), and what the layer can take: merge, and\n" +
-			"the modes of inject.",
+			"the modes of inject. --check and --spectrum read the numbers: of an adapter, to say whether it\n" +
+			"is sound, and of a model, to say how much rank its weights have. docs/inspect.md tells what\n" +
+			"the numbers mean.",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "tensors", Usage: "list every tensor"},
 			&cli.BoolFlag{Name: "layers", Usage: "list every layer of an ONNX model by itself"},
 			weightsFlag(),
-		}, slices.Concat(checkFlags(), commonFlags())...),
+		}, slices.Concat(spectrumFlags(), checkFlags(), commonFlags())...),
 		Action: inspectAction,
 	}
 }
@@ -58,7 +61,10 @@ type inspectResult struct {
 
 	Health *healthInfo `json:"health,omitempty"`
 
-	listLayers bool // of the graph
+	Spectrum []health.Spectrum `json:"spectrum,omitempty"` // with --spectrum
+
+	listLayers   bool // of the graph
+	listSpectrum bool
 }
 
 type fileInfo struct {
@@ -111,6 +117,12 @@ func inspectAction(c *cli.Context) error {
 			return formats.Usagef("--%s is about an adapter, and %s is none", name, formats.Quote(path))
 		}
 	}
+	switch {
+	case c.IsSet("only") && !c.Bool("spectrum"):
+		return formats.Usagef("--only goes with --spectrum")
+	case c.Bool("spectrum") && isAdapter:
+		return formats.Usagef("--spectrum is about a model, and %s is an adapter", formats.Quote(path)).WithHint("--check has the singular values of its changes")
+	}
 	co := newConsole(c)
 	var res *inspectResult
 	var err error
@@ -125,7 +137,7 @@ func inspectAction(c *cli.Context) error {
 		if isAdapter {
 			res, err = inspectAdapter(c, co, path)
 		} else {
-			res, err = inspectCheckpoint(co, path, c.Bool("tensors"))
+			res, err = inspectCheckpoint(c, co, path)
 		}
 	}
 	if err != nil {
@@ -150,7 +162,7 @@ func (r *inspectResult) count(t formats.Tensor, file string, list bool) {
 	}
 }
 
-func inspectCheckpoint(co *console, path string, list bool) (*inspectResult, error) {
+func inspectCheckpoint(c *cli.Context, co *console, path string) (*inspectResult, error) {
 	ckpt, err := open.Checkpoint(path)
 	if err != nil {
 		return nil, namingONNX(path, err)
@@ -173,7 +185,7 @@ func inspectCheckpoint(co *console, path string, list bool) (*inspectResult, err
 			r.Metadata = append(r.Metadata, metadataRow{s.Name, kv.Key, kv.Value})
 		}
 		for _, t := range s.Tensors {
-			r.count(t, s.Name, list)
+			r.count(t, s.Name, c.Bool("tensors"))
 		}
 	}
 	for _, f := range ckpt.SideFiles() {
@@ -191,7 +203,11 @@ func inspectCheckpoint(co *console, path string, list bool) (*inspectResult, err
 			r.Layers = append(r.Layers, l)
 		}
 	}
-	return r, nil
+	if c.Bool("spectrum") {
+		r.listSpectrum = true
+		r.Spectrum, err = moduleSpectra(c, co, path, layersOfModel(m))
+	}
+	return r, err
 }
 
 func inspectAdapter(c *cli.Context, co *console, path string) (*inspectResult, error) {
@@ -265,7 +281,7 @@ func (r *inspectResult) print(w io.Writer) {
 	if r.Graph != nil {
 		r.printGraphTables(t)
 	}
-	if len(r.Layers) > 0 {
+	if len(r.Layers) > 0 && !r.listSpectrum {
 		fmt.Fprintln(t, "\nLAYER\tKIND\tSHAPE\tCOUNT")
 		for _, l := range r.Layers {
 			fmt.Fprintf(t, "%s\t%s\t%v\t%d\n", l.Name, l.Kind, l.Shape, l.Count)
@@ -286,6 +302,9 @@ func (r *inspectResult) print(w io.Writer) {
 	t.Flush()
 	if r.Health != nil {
 		r.Health.print(w)
+	}
+	if r.listSpectrum {
+		printSpectrum(w, r.Spectrum)
 	}
 	if len(r.SideFiles) > 0 {
 		fmt.Fprintf(w, "\nbeside the weights: %s\n", joinNames(r.SideFiles))

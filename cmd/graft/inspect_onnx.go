@@ -119,6 +119,16 @@ func inspectGraph(c *cli.Context, co *console, path string) (*inspectResult, err
 		r.Files = append(r.Files, fileInfo{s.Name, len(s.Tensors), s.Size()})
 	}
 	r.countGraph(m, o.base, c.Bool("tensors"))
+	if c.Bool("spectrum") {
+		r.listSpectrum = true
+		list, err := layersOfGraph(o.base, layers)
+		if err != nil {
+			return nil, err
+		}
+		if r.Spectrum, err = moduleSpectra(c, co, path, list); err != nil {
+			return nil, err
+		}
+	}
 	return r, nil
 }
 
