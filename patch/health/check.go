@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"gonum.org/v1/gonum/mat"
 
@@ -127,7 +128,7 @@ func changesNothing(r *Result) bool {
 			return false
 		}
 	}
-	return len(r.Saved) == 0
+	return !slices.ContainsFunc(r.Saved, func(s Saved) bool { return s.SameAsBase == nil || !*s.SameAsBase })
 }
 
 // lowRank checks factors, and a magnitude where there is one.
@@ -209,8 +210,15 @@ func (c *checked) notFinite(module string, e *Elements) {
 	if e.finite() {
 		return
 	}
+	var what []string
+	if e.NaN > 0 {
+		what = append(what, fmt.Sprintf("%d NaN", e.NaN))
+	}
+	if e.Inf > 0 {
+		what = append(what, fmt.Sprintf("%d infinite", e.Inf))
+	}
 	c.add(Error, NotFinite, module, e.Tensor, map[string]float64{"nan": float64(e.NaN), "inf": float64(e.Inf), "row": float64(e.FirstRow), "column": float64(e.FirstColumn)},
-		"%d elements of %v are NaN and %d infinite, the first at row %d, column %d", e.NaN, e.Shape, e.Inf, e.FirstRow, e.FirstColumn)
+		"%s among its elements of shape %v, the first at row %d, column %d", strings.Join(what, " and "), e.Shape, e.FirstRow, e.FirstColumn)
 }
 
 // largestF16 is the largest number of that type.
@@ -327,8 +335,7 @@ func (c *checked) collapsed(m *Module) {
 		c.add(Warning, DependentRanks, m.Module, "", numbers, "the rank is %d of %d: the other singular values are below 2⁻²³ of the first, so that the ranks depend on each other", p.NumericalRank, m.Rank)
 	case p.Resolved < live:
 		c.add(Note, BelowResolution, m.Module, "", numbers, "%d of %d singular values are smaller than what rounding to %s leaves of the first", live-p.Resolved, live, coarser(m))
-	}
-	if live > 1 && p.EffectiveRank < float64(live)/2 {
+	case live > 1 && p.EffectiveRank < float64(live)/2:
 		c.add(Note, LowRank, m.Module, "", numbers, "the effective rank is %.1f of %d", p.EffectiveRank, m.Rank)
 	}
 }

@@ -107,7 +107,7 @@ func calibrate(atoms []atom, energy float64) {
 	}
 }
 
-// errors returns two standard errors by the jackknife, from how the summaries without one
+// errors returns four standard errors by the jackknife, from how the summaries without one
 // probe differ, and how far that of half the steps is off beside.
 func (d *density) errors(whole summary) *SpectrumError {
 	n := float64(len(d.samples))
@@ -121,7 +121,7 @@ func (d *density) errors(whole summary) *SpectrumError {
 		}
 	}
 	off := d.summary(d.shorter, -1).minus(whole)
-	of := func(i int) float64 { return 2*math.Sqrt((n-1)/n*squares[i]) + math.Abs(off[i]) }
+	of := func(i int) float64 { return 4*math.Sqrt((n-1)/n*squares[i]) + math.Abs(off[i]) }
 	return &SpectrumError{EffectiveRank: of(0), Rank50: of(1), Rank90: of(2), Rank99: of(3)}
 }
 

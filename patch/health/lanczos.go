@@ -59,7 +59,7 @@ func normal(rng *rand.Rand, rows, n int) *mat.Dense {
 func leading(ctx context.Context, g *gram, rng *rand.Rand) (q *mat.Dense, known []atom, largest ritz, err error) {
 	size := krylovBlock * krylovDepth
 	basis, image := mat.NewDense(size, g.n, nil), mat.NewDense(size, g.n, nil)
-	block := orthonormal(normal(rng, krylovBlock, g.n), nil)
+	block := orthonormal(normal(rng, krylovBlock, g.n), nil, rng)
 	for at := 0; at < size; at += krylovBlock {
 		basis.Slice(at, at+krylovBlock, 0, g.n).(*mat.Dense).Copy(block)
 		z, err := g.apply(ctx, block.RawMatrix())
@@ -68,7 +68,7 @@ func leading(ctx context.Context, g *gram, rng *rand.Rand) (q *mat.Dense, known 
 		}
 		next := mat.NewDense(z.Rows, z.Cols, z.Data)
 		image.Slice(at, at+krylovBlock, 0, g.n).(*mat.Dense).Copy(next)
-		block = orthonormal(next, basis.Slice(0, at+krylovBlock, 0, g.n).(*mat.Dense))
+		block = orthonormal(next, basis.Slice(0, at+krylovBlock, 0, g.n).(*mat.Dense), rng)
 	}
 	var product mat.Dense
 	product.Mul(basis, image.T())
