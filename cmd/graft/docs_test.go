@@ -59,8 +59,10 @@ func TestExamples(t *testing.T) {
 // examples are those of docs/cli.md, one or several lines for each command.
 var examples = map[string]string{
 	"quickstart": "graft quickstart",
-	"inspect":    "graft inspect TinyLlama-1.1B\ngraft inspect my-adapter --json\ngraft inspect model.onnx --layers",
-	"init":       "graft init --base TinyLlama-1.1B --target-modules q_proj,v_proj --rank 16 --alpha 32 --out fresh",
+	"inspect": "graft inspect TinyLlama-1.1B\ngraft inspect my-adapter --json\ngraft inspect model.onnx --layers\n" +
+		"graft inspect my-adapter --check --base TinyLlama-1.1B --advice\n" +
+		"graft inspect TinyLlama-1.1B --spectrum --only q_proj",
+	"init": "graft init --base TinyLlama-1.1B --target-modules q_proj,v_proj --rank 16 --alpha 32 --out fresh",
 	"train": "graft train --base TinyLlama-1.1B --target-modules all-linear --rank 16 \\\n" +
 		"  --data train.jsonl --eval-share 0.1 --epochs 3 --learning-rate 2e-4 --out my-adapter\n" +
 		"graft train --base TinyLlama-1.1B --adapter my-adapter --data more.jsonl --out my-adapter-2",
@@ -82,7 +84,8 @@ var examples = map[string]string{
 		"graft combine --adapter style --adapter facts --method ties --density 0.5 --out both",
 	"resize": "graft resize --adapter my-adapter --energy 0.99 --out smaller\n" +
 		"graft resize --adapter my-adapter --size 20MB --dtype bf16 --out smaller\n" +
-		"graft resize --adapter my-adapter --rank 16 --common --out served",
+		"graft resize --adapter my-adapter --rank 16 --common --out served\n" +
+		"graft resize --adapter my-adapter --slim --base TinyLlama-1.1B --out slim",
 	"completion": "graft completion bash",
 	"version":    "graft version --json",
 }

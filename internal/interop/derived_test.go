@@ -29,6 +29,43 @@ func TestDerivedForPEFT(t *testing.T) {
 	}
 }
 
+// TestSlimForPEFT has PEFT load and merge adapters of which graft left out what changes
+// nothing: ranks of zeros, modules that are zero, a head that is the base's.
+func TestSlimForPEFT(t *testing.T) {
+	full(t)
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	llama, saved := fixture("tiny-llama"), fixture("peft", "save-lm-head")
+	for _, args := range [][]string{
+		{"resize", "--adapter", filepath.Join(llama, "reference", "qv-r8", "trained"), "--rank", "12", "--common", "--dtype", "bf16", "--out", at("padded")},
+		{"init", "--base", llama, "--target-modules", "q_proj,o_proj", "--rank", "3", "--alpha", "5", "--out", at("fresh")},
+		{"combine", "--adapter", at("padded") + "=0.7", "--adapter", at("fresh"), "--method", "cat", "--dtype", "f32", "--out", at("both")},
+		{"merge", "--base", filepath.Join(saved, "base"), "--adapter", filepath.Join(saved, "adapter"), "--out", at("with-head")},
+	} {
+		graft(t, append(args, "--quiet")...)
+	}
+	for _, c := range []struct{ name, from, base string }{
+		{"ranks", at("padded"), llama},
+		{"modules", at("both"), llama},
+		{"head", filepath.Join(saved, "adapter"), at("with-head")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), "slim")
+			graft(t, "resize", "--adapter", c.from, "--slim", "--base", c.base, "--quiet", "--out", out)
+			mergeAndCheck(t, c.base, out)
+		})
+	}
+}
+
+// TestHealthFreshSeed makes the adapters of all states of health again, with another seed, and
+// runs the golden test on them.
+func TestHealthFreshSeed(t *testing.T) {
+	full(t)
+	tree := t.TempDir()
+	t.Log(python(t, genPython, nil, "health.py", "--seed", strconv.FormatUint(seed(t), 10), "--out", filepath.Join(tree, "testdata", "health")))
+	golden(t, tree, "patch/health", "^TestNumbers$", 1)
+}
+
 // TestCombineFreshSeed makes the adapters and what PEFT combines them into again, with
 // another seed, and runs the golden test on them.
 func TestCombineFreshSeed(t *testing.T) {
