@@ -49,7 +49,7 @@ func outliers(modules []Module) []Finding {
 			if d := logs[j] - middle; d > max(farOut*spread, math.Log(timesOut)) {
 				m := modules[i]
 				found[i] = Finding{Level: Warning, What: LargeChange, Module: m.Module,
-					Numbers: map[string]float64{"rms": m.Product.RMS, "median_rms": math.Exp(middle), "times": math.Exp(d)},
+					Numbers: map[string]float64{"rms": m.Product.RMS, "median_rms": math.Exp(middle), "times": math.Exp(min(d, 700))},
 					Text:    fmt.Sprintf("the change is %.3g times what it is in the same module of other layers (an element of %.3g, in the median %.3g)", math.Exp(d), m.Product.RMS, math.Exp(middle))}
 			}
 		}

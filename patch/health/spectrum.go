@@ -92,8 +92,8 @@ const (
 // run: see [SpectrumError].
 //
 // Memory is that of the weights in work as float32, one for each processor while they take
-// no more than 1 GiB together, and about a tenth beside. Of F64 weights 24 bits of each
-// element are used. A weight that is of no float type, or has elements that are not finite, is
+// no more than 1 GiB together, and about 6 kB for each row of the smaller side. Of F64 weights
+// 24 bits of each element are used. A weight that is of no float type, or has elements that are not finite, is
 // [formats.ErrInput].
 func Spectra(ctx context.Context, layers []Layer, opts SpectrumOptions) ([]Spectrum, error) {
 	opts.Exact = opts.exact()
