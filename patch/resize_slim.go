@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/formats/hf"
 	"github.com/seed-b982eded/graft/patch/health"
 )
 
@@ -63,7 +64,7 @@ func Slim(ctx context.Context, a *adapter.Adapter, opts SlimOptions) (*adapter.A
 	}
 	s.zero()
 	s.prefer()
-	out := &adapter.Adapter{Path: a.Path, Dialect: a.Dialect, Base: a.Base, Selection: &adapter.Selection{ModulesToSave: s.saved}}
+	out := &adapter.Adapter{Path: a.Path, Dialect: a.Dialect, Base: a.Base, Tied: a.Tied, Selection: &adapter.Selection{ModulesToSave: s.saved}}
 	var done []Slimmed
 	for i, e := range a.Entries {
 		if err := ctx.Err(); err != nil {
@@ -228,6 +229,15 @@ func (s *slimmer) scan(i int) error {
 		}
 		return nil
 	}
+	if u, ok := e.Update.(*adapter.BiasDelta); ok {
+		v, err := s.values(u.Vector)
+		if err != nil {
+			return err
+		}
+		sc.zero = u.Scale == 0 || !slices.ContainsFunc(v, func(x float64) bool { return x != 0 })
+		sc.keep(u.Vector, v)
+		return nil
+	}
 	u, ok := e.Update.(*adapter.Replace)
 	if !ok {
 		return formats.Unfitf(s.a.Path, "", "module %s: an update of kind %s cannot be made smaller", formats.Quote(e.Module), e.Update.Kind())
@@ -333,28 +343,60 @@ func (sc *slimScan) keep(t formats.Tensor, v []float64) {
 	sc.size = append(sc.size, int64(len(v))*t.DType.Bits()/8)
 }
 
-// zero marks the modules whose ΔW is zero; one stays where there would be none.
+// zero marks the modules whose ΔW is zero, with the biases beside them; one stays where there
+// would be none, for a config must target something.
 func (s *slimmer) zero() {
+	biased := map[string]bool{} // modules with a bias on B that is not zero
+	for i, e := range s.a.Entries {
+		if _, ok := e.Update.(*adapter.BiasDelta); ok && !s.scans[i].zero {
+			biased[e.Module] = true
+		}
+	}
 	smallest, left := -1, false
 	for i, e := range s.a.Entries {
-		low, ok := e.Update.(*adapter.LowRank)
-		if !ok {
-			_, scaled := e.Update.(*adapter.Magnitude)
-			left = left || scaled
+		if _, ok := adapter.LowRankOf(e.Update); !ok {
 			continue
 		}
-		if !s.scans[i].zero {
+		if e.Update.Kind() != "LowRank" || !s.scans[i].zero || biased[e.Module] {
 			left = true
 			continue
 		}
 		s.drop[i] = true
-		if smallest < 0 || low.A.Size()+low.B.Size() < tensorBytes(s.a.Entries[smallest].Update) {
+		if smallest < 0 || s.less(i, smallest) {
 			smallest = i
 		}
 	}
-	if !left && smallest >= 0 { // a config must target something
-		s.drop[smallest] = false
+	dropped := map[string]bool{}
+	for i, e := range s.a.Entries {
+		if e.Update.Kind() != "LowRank" {
+			continue
+		}
+		if !left && (i == smallest || s.vocabulary(i) && s.vocabulary(smallest)) { // two ends of a tied weight are one change
+			s.drop[i] = false
+		}
+		dropped[e.Module] = s.drop[i]
 	}
+	for i, e := range s.a.Entries {
+		if _, ok := e.Update.(*adapter.BiasDelta); ok {
+			s.drop[i] = dropped[e.Module]
+		}
+	}
+}
+
+// vocabulary reports whether an entry changes the input embedding or the output head by
+// factors.
+func (s *slimmer) vocabulary(i int) bool {
+	e := s.a.Entries[i]
+	low, ok := e.Update.(*adapter.LowRank)
+	return ok && (low.Embedding || hf.IsOutputHead(e.Module))
+}
+
+// less orders the modules of which one stays: layers before the vocabulary, then by size.
+func (s *slimmer) less(i, j int) bool {
+	if v := s.vocabulary(j); v != s.vocabulary(i) {
+		return v
+	}
+	return tensorBytes(s.a.Entries[i].Update) < tensorBytes(s.a.Entries[j].Update)
 }
 
 func tensorBytes(u adapter.Update) int64 {
@@ -400,8 +442,11 @@ func (s *slimmer) narrowed(t formats.Tensor, fits [3]bool) formats.DType {
 
 func (s *slimmer) dropped(e adapter.Entry) Slimmed {
 	d := Slimmed{What: SlimZero, Module: e.Module, Bytes: tensorBytes(e.Update)}
-	if u, ok := e.Update.(*adapter.Replace); ok {
+	switch u := e.Update.(type) {
+	case *adapter.Replace:
 		d.What, d.Tensor = SlimSaved, u.Value.Name
+	case *adapter.BiasDelta:
+		d.Tensor = u.Vector.Name
 	}
 	return d
 }
@@ -449,6 +494,10 @@ func (s *slimmer) slim(i int) (adapter.Update, []Slimmed, error) {
 	if u, ok := e.Update.(*adapter.Replace); ok {
 		value, err := store(0, u.Value, -1)
 		return &adapter.Replace{Param: u.Param, Value: value}, done, err
+	}
+	if u, ok := e.Update.(*adapter.BiasDelta); ok {
+		vector, err := store(0, u.Vector, -1)
+		return &adapter.BiasDelta{Vector: vector, Scale: u.Scale}, done, err
 	}
 	low, _ := adapter.LowRankOf(e.Update)
 	if rank := int64(len(staying(sc.live))); rank < low.Rank() {

@@ -358,6 +358,17 @@ func TestSlimZero(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.what, c.got, c.want)
 		}
 	}
+	bias := func(module string, v ...float32) adapter.Entry {
+		return adapter.Entry{Module: module, Update: &adapter.BiasDelta{Vector: typed(module+".b", formats.F32, []int64{2}, v...), Scale: 1}}
+	}
+	small, done := slimmed(t, fakeAdapter(low("x", 4, 0, 1), bias("x", 0, 0), low("y", 4, 0, 1), bias("y", 0, 0.1), low("z", 4, 0.1, 1), bias("z", 0, 2)), patch.SlimOptions{})
+	var left []string
+	for _, e := range small.Entries {
+		left = append(left, e.Module+" "+e.Update.Kind()+" "+e.Update.Tensors()[0].DType.String())
+	}
+	if want := []string{"y LowRank F32", "y BiasDelta F32", "z LowRank F32", "z BiasDelta BF16"}; !slices.Equal(left, want) {
+		t.Errorf("with biases: %v, want %v (%+v)", left, want, done)
+	}
 	nan := lora("x", 1, typed("A", formats.F32, []int64{1, 2}, 1, float32(math.NaN())), typed("B", formats.F32, []int64{1, 1}, 1))
 	_, _, err := patch.Slim(context.Background(), fakeAdapter(nan), patch.SlimOptions{})
 	checkClass(t, err, formats.ErrUnfit, "1 values are NaN or infinite, the first at row 0, column 1")
@@ -365,5 +376,46 @@ func TestSlimZero(t *testing.T) {
 	cancel()
 	if _, _, err := patch.Slim(ctx, fakeAdapter(low("x", 4, 1, 1)), patch.SlimOptions{}); err != context.Canceled {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Where one weight is the input embedding and the head, both ends of the change stay alike.
+func TestSlimTied(t *testing.T) {
+	base := fakeBase(t, `{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": true}`,
+		typed("model.embed_tokens.weight", formats.F32, []int64{3, 2}, 1, 2, 3, 4, 5, 6), typed("model.layers.0.self_attn.q_proj.weight", formats.F32, []int64{2, 2}, 1, 2, 3, 4))
+	pair := func(scale float64, x float32) []adapter.Entry {
+		// Rank 2, of which the second adds nothing. A of an embedding is (r, vocabulary).
+		embed := lora("model.embed_tokens", scale, typed("ea", formats.F32, []int64{2, 3}, x, 0, 2*x, 0, 0, 0), typed("eb", formats.F32, []int64{2, 2}, 1, 7, 3, 9))
+		embed.Update.(*adapter.LowRank).Embedding = true
+		head := lora("lm_head", scale, typed("ha", formats.F32, []int64{2, 2}, 1, 3, 7, 9), typed("hb", formats.F32, []int64{3, 2}, x, 0, 0, 0, 2*x, 0))
+		return []adapter.Entry{embed, head}
+	}
+	saved := func(x float32) []adapter.Entry {
+		v := typed("v", formats.F32, []int64{3, 2}, 1, 2, 3, 4, 5, x)
+		return []adapter.Entry{replace("model.embed_tokens", "weight", v), replace("lm_head", "weight", v)}
+	}
+	q := lora("model.layers.0.self_attn.q_proj", 1, typed("qa", formats.F32, []int64{1, 2}, 1, 2), typed("qb", formats.F32, []int64{2, 1}, 3, 4))
+	for _, c := range []struct {
+		what    string
+		entries []adapter.Entry
+		left    int
+	}{
+		{"factors", append(pair(1, 0.5), q), 3},
+		{"factors of zeros", append(pair(1, 0), q), 1},
+		{"nothing but factors of zeros", pair(1, 0), 2},
+		{"saved whole", append(saved(7), q), 3},
+		{"saved whole and the base's", append(saved(6), q), 1},
+	} {
+		a := fakeAdapter(c.entries...)
+		a.Selection = &adapter.Selection{}
+		small, done := slimmed(t, a, patch.SlimOptions{Base: modelOf(t, base)})
+		if len(small.Entries) != c.left || len(done) == 0 {
+			t.Errorf("%s: %d entries are left, want %d (%+v)", c.what, len(small.Entries), c.left, done)
+		}
+		if c.what != "nothing but factors of zeros" {
+			sameMerge(t, base, a, small)
+		} else if _, err := patch.NewPlan(base, patch.Weighted{Adapter: small, Weight: 1}); err != nil {
+			t.Errorf("%s: %v", c.what, err)
+		}
 	}
 }

@@ -61,9 +61,15 @@ func resizeAction(c *cli.Context) error {
 	if err := noPaths(c); err != nil {
 		return err
 	}
-	opts, how, err := resizeOptions(c)
+	slimAlone, err := onlySlims(c)
 	if err != nil {
 		return err
+	}
+	var opts patch.ResizeOptions
+	if !slimAlone {
+		if opts, err = resizeOptions(c); err != nil {
+			return err
+		}
 	}
 	co := newConsole(c)
 	a, err := open.Adapter(c.String("adapter"))
@@ -86,7 +92,7 @@ func resizeAction(c *cli.Context) error {
 		return err
 	}
 	small := a
-	if how > 0 {
+	if !slimAlone {
 		if small, res.Modules, err = patch.Resize(c.Context, a, opts); err != nil {
 			return err
 		}
@@ -118,43 +124,36 @@ func resizeAction(c *cli.Context) error {
 	return co.emit(res, res.print)
 }
 
-// resizeOptions reads the flags that say how far; how is how many of them there are.
-func resizeOptions(c *cli.Context) (opts patch.ResizeOptions, how int, err error) {
-	opts = patch.ResizeOptions{Rank: int64(c.Int("rank")), Energy: c.Float64("energy"), Common: c.Bool("common")}
+// resizeOptions reads the flags that say how far.
+func resizeOptions(c *cli.Context) (patch.ResizeOptions, error) {
+	opts := patch.ResizeOptions{Rank: int64(c.Int("rank")), Energy: c.Float64("energy"), Common: c.Bool("common")}
+	given := 0
 	for _, flag := range []string{"rank", "energy", "max-error", "size"} {
 		if c.IsSet(flag) {
-			how++
+			given++
 		}
 	}
 	maxError := c.Float64("max-error")
 	switch {
-	case c.IsSet("base") && !c.Bool("slim"):
-		return opts, how, formats.Usagef("--base goes with --slim")
-	case how == 0 && c.Bool("slim"):
-		for _, flag := range []string{"common", "dtype"} {
-			if c.IsSet(flag) {
-				return opts, how, formats.Usagef("--%s needs --rank, --energy, --max-error or --size", flag)
-			}
-		}
-		return opts, how, nil
-	case how == 0:
-		return opts, how, formats.Usagef("how far: --rank, --energy, --max-error or --size is missing")
-	case how > 1:
-		return opts, how, formats.Usagef("--rank, --energy, --max-error and --size exclude each other")
+	case given == 0:
+		return opts, formats.Usagef("how far: --rank, --energy, --max-error or --size is missing")
+	case given > 1:
+		return opts, formats.Usagef("--rank, --energy, --max-error and --size exclude each other")
 	case c.IsSet("rank") && opts.Rank < 1:
-		return opts, how, formats.Usagef("--rank must be 1 or more (got %d)", opts.Rank)
+		return opts, formats.Usagef("--rank must be 1 or more (got %d)", opts.Rank)
 	case c.IsSet("energy") && !(opts.Energy > 0 && opts.Energy <= 1):
-		return opts, how, formats.Usagef("--energy must be above 0 and at most 1 (got %g)", opts.Energy)
+		return opts, formats.Usagef("--energy must be above 0 and at most 1 (got %g)", opts.Energy)
 	case c.IsSet("max-error"):
 		opts.MaxError = &maxError
 	}
+	var err error
 	if c.IsSet("size") {
 		if opts.Size, err = parseSize(c.String("size")); err != nil {
-			return opts, how, err
+			return opts, err
 		}
 	}
 	opts.DType, err = factorType(c)
-	return opts, how, err
+	return opts, err
 }
 
 func (r *resizeResult) print(w io.Writer) {

@@ -15,6 +15,27 @@ import (
 	"github.com/seed-b982eded/graft/patch"
 )
 
+// onlySlims reports whether --slim stands without a flag that says how far.
+func onlySlims(c *cli.Context) (bool, error) {
+	if !c.Bool("slim") {
+		if c.IsSet("base") {
+			return false, formats.Usagef("--base goes with --slim")
+		}
+		return false, nil
+	}
+	for _, flag := range []string{"rank", "energy", "max-error", "size"} {
+		if c.IsSet(flag) {
+			return false, nil
+		}
+	}
+	for _, flag := range []string{"common", "dtype"} {
+		if c.IsSet(flag) {
+			return false, formats.Usagef("--%s needs --rank, --energy, --max-error or --size", flag)
+		}
+	}
+	return true, nil
+}
+
 // slim takes what changes nothing from an adapter, which is the source or was made of it, and
 // makes the config of what is left.
 func (r *resizeResult) slim(c *cli.Context, a, source *adapter.Adapter) (*adapter.Adapter, *peft.Config, error) {

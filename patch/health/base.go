@@ -117,6 +117,18 @@ func (c *checked) replace(path, module string, u *adapter.Replace, base *Base, b
 	return nil
 }
 
+// bias checks what is added to a layer's bias.
+func (c *checked) bias(path, module string, u *adapter.BiasDelta) error {
+	stats, err := describe(path, u.Vector)
+	if err != nil {
+		return err
+	}
+	c.saved = &Saved{Module: module, Param: "bias", Bytes: u.Vector.Size(), Added: true, Elements: stats}
+	c.notFinite(module, &stats)
+	c.overflow(module, u.Vector.DType, &stats)
+	return nil
+}
+
 // SameValues reports whether two tensors have one shape and the same values, told apart by
 // their bits in float64: 0 is not −0, and types may differ where both are floats. x and y are
 // read up to the first difference.

@@ -23,7 +23,8 @@ type Base struct {
 
 // Options of [Check].
 type Options struct {
-	// Bases are what the entries change, one for each; nil for a check without the base.
+	// Bases are what the entries change, one for each, without data where the base has
+	// nothing to compare with; nil for a check without the base.
 	Bases    []Base
 	BasePath string // names the base in messages
 	// Progress, if not nil, is told the bytes that were read, from several goroutines.
@@ -44,7 +45,7 @@ func work(e adapter.Entry, bases []Base, i int) int64 {
 	for _, t := range e.Update.Tensors() {
 		n += t.Size()
 	}
-	if bases != nil {
+	if bases != nil && bases[i].Tensor.Data != nil {
 		n += bases[i].Tensor.Size()
 	}
 	return n
@@ -73,10 +74,10 @@ func Check(ctx context.Context, a *adapter.Adapter, opts Options) (*Result, erro
 		}
 		return 0
 	}
-	err := each(ctx, len(list), budget, need, func(i int) error {
+	err := each(ctx, len(list), factorBudget, need, func(i int) error {
 		e := a.Entries[i]
 		var base *Base
-		if opts.Bases != nil {
+		if opts.Bases != nil && opts.Bases[i].Tensor.Data != nil {
 			base = &opts.Bases[i]
 		}
 		var err error
@@ -87,6 +88,8 @@ func Check(ctx context.Context, a *adapter.Adapter, opts Options) (*Result, erro
 			err = list[i].lowRank(a.Path, e.Module, u.Inner, &u.Vector, base, opts.BasePath)
 		case *adapter.Replace:
 			err = list[i].replace(a.Path, e.Module, u, base, opts.BasePath)
+		case *adapter.BiasDelta:
+			err = list[i].bias(a.Path, e.Module, u)
 		default:
 			err = formats.Unfitf(a.Path, "", "module %s: an update of kind %s cannot be checked", formats.Quote(e.Module), e.Update.Kind())
 		}
@@ -128,7 +131,12 @@ func changesNothing(r *Result) bool {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(r.Saved, func(s Saved) bool { return s.SameAsBase == nil || !*s.SameAsBase })
+	return !slices.ContainsFunc(r.Saved, func(s Saved) bool {
+		if s.Added {
+			return s.Elements.MaxAbs > 0 || !s.Elements.finite()
+		}
+		return s.SameAsBase == nil || !*s.SameAsBase
+	})
 }
 
 // lowRank checks factors, and a magnitude where there is one.

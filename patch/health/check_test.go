@@ -517,3 +517,23 @@ func TestOutliers(t *testing.T) {
 		}
 	}
 }
+
+// A bias on B is a change too, and is looked through like all else.
+func TestBias(t *testing.T) {
+	low := &adapter.LowRank{A: formats.FromFloat32s("a", []int64{1, 2}, []float32{1, 2}), B: formats.FromFloat32s("b", []int64{2, 1}, []float32{0, 0}), Scale: 1}
+	for _, c := range []struct {
+		v    float32
+		want []string
+	}{
+		{0, []string{"error changes-nothing", "warning untrained x"}},
+		{1, []string{"warning untrained x"}},
+		{float32(math.Inf(1)), []string{"error not-finite bias", "warning untrained x"}},
+	} {
+		a := &adapter.Adapter{Entries: []adapter.Entry{{Module: "x", Update: low},
+			{Module: "x", Update: &adapter.BiasDelta{Vector: formats.FromFloat32s("bias", []int64{2}, []float32{0, c.v}), Scale: 1}}}}
+		r := check(t, a, health.Options{Bases: make([]health.Base, 2)})
+		if !reflect.DeepEqual(list(r), c.want) || len(r.Saved) != 1 || !r.Saved[0].Added {
+			t.Errorf("%g: %v, %+v", c.v, list(r), r.Saved)
+		}
+	}
+}

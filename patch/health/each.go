@@ -4,50 +4,44 @@ import (
 	"context"
 	"runtime"
 	"sync"
+
+	"github.com/seed-b982eded/graft/internal/budget"
 )
 
-// budget is how many bytes of matrices are in work at once. What needs more alone is worked
-// on alone.
-const budget = 256 << 20
+// factorBudget is how many bytes of factors are in work at once. A module that needs more
+// alone is worked on alone.
+const factorBudget = 256 << 20
 
 // each calls do for 0 … n−1 from as many goroutines as there are processors, while what the
-// calls need together fits the budget, and returns the error of the first that fails.
-func each(ctx context.Context, n int, budget int64, need func(i int) int64, do func(i int) error) error {
-	var (
-		mu       sync.Mutex
-		freed    = sync.NewCond(&mu)
-		used     int64
-		next     int
-		failedAt = n
-		failed   error
-		wg       sync.WaitGroup
-	)
-	take := func() (i int, ok bool) {
+// calls need together is within a total, and returns the error of the first that fails.
+func each(ctx context.Context, n int, total int64, need func(i int) int64, do func(i int) error) error {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	next, failedAt := 0, n
+	var failed error
+	take := func() (int, bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		for {
-			if next >= n || failed != nil || ctx.Err() != nil {
-				return 0, false
-			}
-			if want := need(next); used == 0 || used+want <= budget {
-				used += want
-				next++
-				return next - 1, true
-			}
-			freed.Wait()
+		if next >= n || failed != nil || ctx.Err() != nil {
+			return 0, false
 		}
+		next++
+		return next - 1, true
 	}
+	b := budget.New(total)
 	for range min(n, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
 			for i, ok := take(); ok; i, ok = take() {
+				b.Take(need(i))
 				err := do(i)
-				mu.Lock()
-				used -= need(i)
-				if err != nil && i < failedAt {
-					failedAt, failed = i, err
+				b.Give(need(i))
+				if err != nil {
+					mu.Lock()
+					if i < failedAt {
+						failedAt, failed = i, err
+					}
+					mu.Unlock()
 				}
-				freed.Broadcast()
-				mu.Unlock()
 			}
 		})
 	}

@@ -95,11 +95,12 @@ type BaseNorms struct {
 	Relative float64 `json:"relative,omitempty"` // ‖ΔW‖/‖W‖; 0 where W is zero
 }
 
-// Saved is a parameter that is saved whole.
+// Saved is a parameter that is saved whole, or added to the base's without factors.
 type Saved struct {
 	Module     string   `json:"module"`
 	Param      string   `json:"parameter"`
 	Bytes      int64    `json:"bytes"`
+	Added      bool     `json:"added,omitempty"` // a bias on B (lora_bias)
 	Elements   Elements `json:"elements"`
 	SameAsBase *bool    `json:"same_as_base,omitempty"` // nil without a base
 }
