@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -113,7 +114,7 @@ func inspectAction(c *cli.Context) error {
 	path := c.Args().First()
 	isAdapter := !open.IsONNX(path) && open.IsAdapter(path)
 	for _, name := range adapterFlags {
-		if c.IsSet(name) && !isAdapter {
+		if _, err := os.Stat(path); c.IsSet(name) && !isAdapter && err == nil {
 			return formats.Usagef("--%s is about an adapter, and %s is none", name, formats.Quote(path))
 		}
 	}

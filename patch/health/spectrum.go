@@ -59,7 +59,7 @@ type SpectrumError struct {
 // SpectrumOptions of [Spectra].
 type SpectrumOptions struct {
 	Path string // names the model in messages
-	// Exact is up to which smaller side of a matrix all singular values are computed; 1024
+	// Exact is up to which smaller side of a matrix all singular values are computed; 768
 	// where it is 0, and at least 160. The time grows with the cube of it.
 	Exact int
 	// Progress, if not nil, is told about how many operations were done, out of what
@@ -76,7 +76,7 @@ func (o *SpectrumOptions) exact() int {
 }
 
 const (
-	exactSide = 1024
+	exactSide = 768
 	// spectrumBudget is how many bytes all matrices in work may take; one that needs more is
 	// worked on alone.
 	spectrumBudget = 1 << 30
