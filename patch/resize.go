@@ -42,7 +42,7 @@ type ResizedModule struct {
 	// Error is ‖Δ−Δ'‖/‖Δ‖ before the factors were rounded, the least that this rank allows; 0
 	// where Δ is zero.
 	Error         float64 `json:"error"`
-	EffectiveRank float64 `json:"effective_rank"` // of Δ, as lowrank.EffectiveRank has it
+	EffectiveRank float64 `json:"effective_rank"` // of Δ, as lowrank.EffectiveRank has it; 0 where it is not known
 }
 
 // Resize gives an adapter factors of other ranks: for each module the best ones of that
@@ -164,9 +164,12 @@ func resizable(a *adapter.Adapter) (modules []resizeModule, rest []adapter.Entry
 			modules = append(modules, resizeModule{e.Module, u})
 		case *adapter.Replace:
 			rest = append(rest, e)
+		case *adapter.BiasDelta: // beside factors that get the scale 1
+			e.Update = &adapter.BiasDelta{Vector: adapter.Scaled(u.Vector, u.Scale, u.Vector.DType), Scale: 1}
+			rest = append(rest, e)
 		case *adapter.Magnitude:
 			problems.Add(formats.Unfitf(a.Path, "", "module %s: DoRA's magnitudes belong to factors of this rank, and what they do depends on the base's weights", formats.Quote(e.Module)).
-				WithHint("merge the adapter into the base, and extract one from the difference"))
+				WithHint("--base makes factors of what it does to that base"))
 		default:
 			problems.Add(formats.Unfitf(a.Path, "", "module %s: an update of kind %s has no rank to change", formats.Quote(e.Module), u.Kind()))
 		}
@@ -238,9 +241,7 @@ func (o *ResizeOptions) ranks(modules []resizeModule, spectra [][]float64) ([]in
 	return ranks, nil
 }
 
-// spend spends a number of bytes. Each singular value is worth σ² and costs a rank of its
-// module, so the best value for a byte is taken first; where one does not fit, its module
-// gets no more, and cheaper ones may.
+// spend spends a number of bytes, as lowrank.Spend does.
 func (o *ResizeOptions) spend(modules []resizeModule, spectra [][]float64) ([]int, error) {
 	all, least := int64(0), int64(0)
 	cost := make([]int64, len(modules))
@@ -251,7 +252,6 @@ func (o *ResizeOptions) spend(modules []resizeModule, spectra [][]float64) ([]in
 			least = cost[i]
 		}
 	}
-	ranks := make([]int, len(modules))
 	if o.Common {
 		if o.Size < all {
 			return nil, formats.Usagef("%d bytes hold no rank of every module (want at least %d)", o.Size, all)
@@ -260,48 +260,30 @@ func (o *ResizeOptions) spend(modules []resizeModule, spectra [][]float64) ([]in
 		for _, s := range spectra {
 			longest = max(longest, len(s))
 		}
-		for i := range ranks {
-			ranks[i] = int(min(o.Size/all, int64(longest)))
-		}
-		return ranks, nil
+		return slices.Repeat([]int{int(min(o.Size/all, int64(longest)))}, len(modules)), nil
 	}
-	type offer struct {
-		module int
-		worth  float64 // of a byte
-	}
-	var offers []offer
-	for i, s := range spectra {
-		for _, x := range s {
-			if x > 0 {
-				offers = append(offers, offer{i, x / float64(cost[i]) * x})
-			}
-		}
-	}
-	slices.SortStableFunc(offers, func(a, b offer) int {
-		switch {
-		case a.worth > b.worth:
-			return -1
-		case a.worth < b.worth:
-			return 1
-		}
-		return 0
-	})
-	left, full := o.Size, make([]bool, len(modules))
-	for _, x := range offers {
-		if full[x.module] || cost[x.module] > left {
-			full[x.module] = true
-			continue
-		}
-		left -= cost[x.module]
-		ranks[x.module]++
-	}
+	ranks := lowrank.Spend(cost, spectra, o.Size)
 	if slices.Max(ranks) == 0 {
-		if len(offers) == 0 {
+		if !slices.ContainsFunc(spectra, func(s []float64) bool { return s[0] > 0 }) {
 			return nil, formats.Usagef("every update is zero: there is nothing that a size could be spent on")
 		}
 		return nil, formats.Usagef("%d bytes hold no rank of any module (want at least %d)", o.Size, least)
 	}
 	return ranks, nil
+}
+
+// CommonRank returns the rank that Size allows all modules of an adapter together.
+func (o *ResizeOptions) CommonRank(a *adapter.Adapter) (int64, error) {
+	all := int64(0)
+	for _, e := range a.Entries {
+		if u, ok := adapter.LowRankOf(e.Update); ok {
+			all += resizeModule{e.Module, u}.rankBytes(o.DType)
+		}
+	}
+	if o.Size < all {
+		return 0, formats.Usagef("%d bytes hold no rank of every module (want at least %d)", o.Size, all)
+	}
+	return o.Size / max(1, all), nil
 }
 
 // padRank adds rows and columns of zeros up to a rank.

@@ -24,7 +24,8 @@ func resizeCommand() *cli.Command {
 		Description: "Every module gets the best factors of its new rank: those of the singular value decomposition of its\n" +
 			"change. --size is spent over all modules where a byte keeps most; modules that get none are left out.\n" +
 			"Ranks that are rounding alone are never kept. The scale becomes 1. --slim loses nothing: what is merged\n" +
-			"with the result has the same bits. It comes after the others, or alone.",
+			"with the result has the same bits. It comes after the others, or alone. With --base an adapter of DoRA\n" +
+			"becomes one of LoRA: the best factors of what it changes in that base.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "adapter", Required: true, Usage: "the adapter: a PEFT directory or an .onnx_adapter file: a `PATH`"},
 			&cli.IntFlag{Name: "rank", Aliases: []string{"r"}, Usage: "keep at most this rank in every module"},
@@ -82,24 +83,31 @@ func resizeAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.IsSet("base") {
-		if err := publish.CheckApart(c.String("base"), out); err != nil {
-			return err
-		}
+	base, closeBase, err := resizeBase(c, out)
+	if err != nil {
+		return err
 	}
+	defer closeBase()
 	res := &resizeResult{Schema: "graft.resize/1", Version: readVersion().Version, Adapter: a.Path, Out: out, DryRun: c.Bool("dry-run")}
 	if res.Inputs, err = adapterFiles(a); err != nil {
 		return err
 	}
 	small := a
-	if !slimAlone {
-		if small, res.Modules, err = patch.Resize(c.Context, a, opts); err != nil {
-			return err
-		}
+	switch dora := hasDoRA(a); {
+	case base != nil && !dora && !c.Bool("slim"):
+		return formats.Usagef("--base goes with --slim, or with an adapter of DoRA")
+	case slimAlone:
+	case dora && base != nil:
+		small, res.Modules, err = flattened(c.Context, base, a, opts)
+	default:
+		small, res.Modules, err = patch.Resize(c.Context, a, opts)
+	}
+	if err != nil {
+		return err
 	}
 	var cfg *peft.Config
 	if c.Bool("slim") {
-		if small, cfg, err = res.slim(c, small, a); err != nil {
+		if small, cfg, err = res.slim(c, base, small, a); err != nil {
 			return err
 		}
 	} else {
@@ -122,6 +130,27 @@ func resizeAction(c *cli.Context) error {
 		return err
 	}
 	return co.emit(res, res.print)
+}
+
+// resizeBase opens what --base names; nil where it is not given.
+func resizeBase(c *cli.Context, out string) (*patch.Model, func(), error) {
+	path := c.String("base")
+	if !c.IsSet("base") {
+		return nil, func() {}, nil
+	}
+	if err := publish.CheckApart(path, out); err != nil {
+		return nil, nil, err
+	}
+	ckpt, err := open.Checkpoint(path)
+	if err != nil {
+		return nil, nil, namingONNX(path, err)
+	}
+	m, err := patch.NewModel(ckpt)
+	if err != nil {
+		ckpt.Close()
+		return nil, nil, err
+	}
+	return m, func() { ckpt.Close() }, nil
 }
 
 // resizeOptions reads the flags that say how far.

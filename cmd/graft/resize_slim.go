@@ -10,7 +10,6 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
-	"github.com/seed-b982eded/graft/formats/open"
 	"github.com/seed-b982eded/graft/formats/peft"
 	"github.com/seed-b982eded/graft/patch"
 )
@@ -18,9 +17,6 @@ import (
 // onlySlims reports whether --slim stands without a flag that says how far.
 func onlySlims(c *cli.Context) (bool, error) {
 	if !c.Bool("slim") {
-		if c.IsSet("base") {
-			return false, formats.Usagef("--base goes with --slim")
-		}
 		return false, nil
 	}
 	for _, flag := range []string{"rank", "energy", "max-error", "size"} {
@@ -38,19 +34,8 @@ func onlySlims(c *cli.Context) (bool, error) {
 
 // slim takes what changes nothing from an adapter, which is the source or was made of it, and
 // makes the config of what is left.
-func (r *resizeResult) slim(c *cli.Context, a, source *adapter.Adapter) (*adapter.Adapter, *peft.Config, error) {
-	var opts patch.SlimOptions
-	if c.IsSet("base") {
-		base, err := open.Checkpoint(c.String("base"))
-		if err != nil {
-			return nil, nil, namingONNX(c.String("base"), err)
-		}
-		// The result is in memory or in the adapter's file; nothing of it is the base's.
-		defer base.Close()
-		if opts.Base, err = patch.NewModel(base); err != nil {
-			return nil, nil, err
-		}
-	}
+func (r *resizeResult) slim(c *cli.Context, base *patch.Model, a, source *adapter.Adapter) (*adapter.Adapter, *peft.Config, error) {
+	opts := patch.SlimOptions{Base: base}
 	if a != source {
 		made := *a
 		made.Path = source.Path

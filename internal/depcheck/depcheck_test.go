@@ -28,6 +28,7 @@ var rules = []struct {
 	{"formats/open", []string{"formats/", "formats", "internal/"}, "formats/open alone knows all readers"},
 	{"patch", []string{"formats", "formats/adapter", "formats/hf", "patch/", "internal/"}, "patching knows checkpoints and adapters, and no reader or writer"},
 	{"patch/onnx", []string{"formats", "formats/adapter", "formats/onnx", "formats/ortadapter", "patch", "internal/"}, "patch/onnx is the one place that knows a format and patching"},
+	{"patch/extract", []string{"formats", "formats/adapter", "formats/hf", "patch", "patch/", "internal/"}, "extraction sees two models as merging does"},
 	{"patch/lowrank", []string{"formats", "formats/adapter"}, "linear algebra knows factors, and nothing of what is done with them"},
 	{"patch/", []string{"formats", "formats/adapter", "patch/", "internal/"}, "arithmetic knows no files"},
 	{"train", []string{"formats", "formats/adapter", "formats/hf", "train/", "internal/"}, "training makes adapters and writes no checkpoints"},
