@@ -1,42 +1,23 @@
 package gemm
 
-// pack does the i-th packing of a part.
+// pack packs the i-th panels of b of a part.
 func (j *job[T]) pack(h *hand[T], at part, i int) {
-	if n := j.packingsOfB(at); i >= n {
-		j.packRows(at, i-n)
-		return
-	}
 	s := j.shape
 	chunks := ceil(at.jEnd-at.j, packPanels*s.cols)
 	p := at.p + i/chunks*depth
 	k := min(depth, at.pEnd-p)
 	col := at.j + i%chunks*packPanels*s.cols
 	for end := min(col+packPanels*s.cols, at.jEnd); col < end; col += s.cols {
-		to := j.bAt(at, col, p, k)
-		j.b.packB(j.engine, j.bBuf[to:to+s.cols*k], h.buf, p, k, col, min(s.cols, at.jEnd-col), s.cols)
-	}
-}
-
-// packRows packs the rows of a that a row of blocks has, for depth steps.
-func (j *job[T]) packRows(at part, i int) {
-	down := j.blocksDown(at)
-	p := at.p + i/down*depth
-	k := min(depth, at.pEnd-p)
-	row, end := j.rows(at, i%down)
-	to := j.aAt(at, row, p, k)
-	for row < end {
-		height := j.shape.height(end - row)
-		room := height*k + slack
-		j.a.packA(j.engine, j.aBuf[to:to+room], p, k, row, height)
-		to += room
-		row += height
+		to := j.panelOfB(at, col, p, k)
+		j.b.packB(j.engine, j.packed[to:to+s.cols*k], h.buf, p, k, col, min(s.cols, at.jEnd-col), s.cols)
 	}
 }
 
 // compute adds to the i-th block of a part.
 func (j *job[T]) compute(h *hand[T], at part, i int) {
 	across := ceil(at.jEnd-at.j, j.blockCols)
-	row, rowEnd := j.rows(at, i/across)
+	row := i / across * j.blockRows
+	rowEnd := min(row+j.blockRows, j.m)
 	col := at.j + i%across*j.blockCols
 	colEnd := min(col+j.blockCols, at.jEnd)
 	if at.p == 0 && j.beta != 0 {
@@ -45,6 +26,9 @@ func (j *job[T]) compute(h *hand[T], at part, i int) {
 	s := j.shape
 	for p := at.p; p < at.pEnd; p += depth {
 		k := min(depth, at.pEnd-p)
+		if j.packA {
+			j.packRows(h.rows, p, k, row, rowEnd)
+		}
 		for c := col; c < colEnd; c += s.cols {
 			width := min(s.cols, colEnd-c)
 			var b []T
@@ -54,30 +38,47 @@ func (j *job[T]) compute(h *hand[T], at part, i int) {
 				j.b.packB(j.engine, h.panel[:s.cols*k], h.buf, p, k, c, width, s.cols)
 				b = h.panel
 			case j.packB:
-				b = j.bBuf[j.bAt(at, c, p, k):]
+				b = j.packed[j.panelOfB(at, c, p, k):]
 			default:
 				b, step = j.b.plain[p*j.b.ld+c:], j.b.ld
 			}
-			j.column(h, at, row, rowEnd, p, k, c, width, &b[0], step)
+			j.column(h, row, rowEnd, p, k, c, width, &b[0], step)
+		}
+	}
+}
+
+// packRows packs rows [row, end) and steps [p, p+k) of a, panel by panel.
+func (j *job[T]) packRows(dst []T, p, k, row, end int) {
+	// Few steps at a time where they are rows of a: each is read once then, though strides
+	// that are powers of two keep no more than a few of them in a cache.
+	most := k
+	if j.a.trans {
+		most = 8
+	}
+	for q := 0; q < k; q += most {
+		to := 0
+		for i := row; i < end; {
+			height := j.shape.height(end - i)
+			panel := dst[to : to+height*k+slack]
+			j.a.packA(j.engine, panel[q*height:], p+q, min(most, k-q), i, height)
+			to += len(panel)
+			i += height
 		}
 	}
 }
 
 // column adds the product of rows of a with a panel of b to c.
-func (j *job[T]) column(h *hand[T], at part, row, end, p, k, col, width int, b *T, bStep int) {
+func (j *job[T]) column(h *hand[T], row, end, p, k, col, width int, b *T, bStep int) {
 	s := j.shape
 	add := p > 0 || j.beta != 0
-	var panel int
-	if j.packA {
-		panel = j.aAt(at, row, p, k)
-	}
+	panel := 0
 	for row < end {
 		height, groups := s.groups(end - row)
 		var a []T
 		var aRow, aStep, aGroup int
 		switch {
 		case j.packA:
-			a, aRow, aStep, aGroup = j.aBuf[panel:], 1, height, height*k+slack
+			a, aRow, aStep, aGroup = h.rows[panel:], 1, height, height*k+slack
 			panel += groups * aGroup
 		case j.a.trans:
 			a, aRow, aStep, aGroup = j.a.plain[p*j.a.ld+row:], 1, j.a.ld, height
@@ -92,13 +93,13 @@ func (j *job[T]) column(h *hand[T], at part, row, end, p, k, col, width int, b *
 			continue
 		}
 		for g := range groups {
-			corner := out[g*height*j.ldc:]
+			edge := out[g*height*j.ldc:]
 			for i := 0; add && i < height; i++ {
-				copy(h.corner[i*s.cols:i*s.cols+width], corner[i*j.ldc:])
+				copy(h.corner[i*s.cols:i*s.cols+width], edge[i*j.ldc:])
 			}
 			tile(k, 1, &a[g*aGroup], aRow, aStep, aGroup, b, bStep, &h.corner[0], s.cols, j.alpha, add)
 			for i := range height {
-				copy(corner[i*j.ldc:], h.corner[i*s.cols:i*s.cols+width])
+				copy(edge[i*j.ldc:], h.corner[i*s.cols:i*s.cols+width])
 			}
 		}
 	}

@@ -50,8 +50,7 @@ func (mach *machine[T]) multiply(c call[T]) {
 	j.next.Store(0)
 	j.done.Store(0)
 	j.holders.Store(int32(workers))
-	j.aBuf = grown(j.aBuf, j.aRoom())
-	j.bBuf = grown(j.bBuf, j.bRoom())
+	j.packed = grown(j.packed, j.packedB())
 	for range workers - 1 {
 		go j.assist()
 	}
@@ -66,7 +65,7 @@ func (mach *machine[T]) multiply(c call[T]) {
 type job[T number] struct {
 	plan[T]
 	mach       *machine[T]
-	aBuf, bBuf []T // packed operands, as the plan lays them out
+	packed     []T // b, as the plan lays it out
 	next, done atomic.Int64
 	holders    atomic.Int32
 	assist     func()
@@ -113,7 +112,10 @@ func (j *job[T]) finish() {
 
 // hand is the memory of a worker.
 type hand[T number] struct {
-	panel, buf, corner []T
+	rows   []T // a packed block of a
+	panel  []T // a packed panel of b
+	buf    []T // one that is yet to be packed
+	corner []T // a tile that hangs over the edge of C
 }
 
 // work draws tasks until there are no more.
@@ -122,6 +124,7 @@ func (j *job[T]) work() {
 	if h == nil {
 		h = new(hand[T])
 	}
+	h.rows = grown(h.rows, j.blockRows*depth+slack*(j.blockRows/j.shape.rows+8))
 	h.panel = grown(h.panel, j.shape.cols*depth)
 	h.buf = grown(h.buf, j.shape.cols*depth)
 	h.corner = grown(h.corner, j.shape.rows*j.shape.cols)
