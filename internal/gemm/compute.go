@@ -49,21 +49,21 @@ func (j *job[T]) compute(h *hand[T], at part, i int) {
 
 // packRows packs rows [row, end) and steps [p, p+k) of a, panel by panel.
 func (j *job[T]) packRows(dst []T, p, k, row, end int) {
-	// Few steps at a time where they are rows of a: each is read once then, though strides
-	// that are powers of two keep no more than a few of them in a cache.
-	most := k
-	if j.a.trans {
-		most = 8
-	}
-	for q := 0; q < k; q += most {
-		to := 0
-		for i := row; i < end; {
-			height := j.shape.height(end - i)
-			panel := dst[to : to+height*k+slack]
-			j.a.packA(j.engine, panel[q*height:], p+q, min(most, k-q), i, height)
-			to += len(panel)
-			i += height
+	for row < end {
+		height, groups := j.shape.groups(end - row)
+		room := height*k + slack
+		if j.a.trans {
+			// Step by step, as a row of a has the elements of all panels.
+			for q := range k {
+				j.engine.interleave(dst[q*height:groups*room], room, j.a.plain[(p+q)*j.a.ld+row:], height, groups, height, fetch*j.a.ld)
+			}
+		} else {
+			for g := range groups {
+				j.engine.transpose(dst[g*room:(g+1)*room], height, j.a.plain[(row+g*height)*j.a.ld+p:], j.a.ld, height, k)
+			}
 		}
+		dst = dst[groups*room:]
+		row += groups * height
 	}
 }
 

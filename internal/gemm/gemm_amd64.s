@@ -20,7 +20,8 @@ TEXT ·tile32x1v2_AVX2(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), DI
 	SHLQ       $0x02, DI
-	MOVQ       DX, R8
+	IMUL3Q     $0x00000001, DI, R8
+	ADDQ       DX, R8
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R8)
@@ -85,7 +86,8 @@ TEXT ·tile32x2v2_AVX2(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000002, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R9)
@@ -168,7 +170,8 @@ TEXT ·tile32x3v2_AVX2(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000003, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R9)
@@ -269,7 +272,8 @@ TEXT ·tile32x4v2_AVX2(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000004, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R9)
@@ -391,7 +395,8 @@ TEXT ·tile32x5v2_AVX2(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000005, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R9)
@@ -531,7 +536,8 @@ TEXT ·tile32x6v2_AVX2(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000006, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R9)
@@ -689,7 +695,8 @@ TEXT ·tile32x1v1_AVX2(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), DI
 	SHLQ       $0x02, DI
-	MOVQ       DX, R8
+	IMUL3Q     $0x00000001, DI, R8
+	ADDQ       DX, R8
 	VPXOR      Y0, Y0, Y0
 	PREFETCHT0 (R8)
 	PREFETCHT0 31(R8)
@@ -747,7 +754,8 @@ TEXT ·tile32x2v1_AVX2(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000002, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	PREFETCHT0 (R9)
 	PREFETCHT0 31(R9)
@@ -817,7 +825,8 @@ TEXT ·tile32x4v1_AVX2(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000004, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	PREFETCHT0 (R9)
 	PREFETCHT0 31(R9)
@@ -914,7 +923,8 @@ TEXT ·tile32x6v1_AVX2(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000006, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	PREFETCHT0 (R9)
 	PREFETCHT0 31(R9)
@@ -1035,7 +1045,8 @@ TEXT ·tile32x8v1_AVX2(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000008, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	PREFETCHT0 (R9)
 	PREFETCHT0 31(R9)
@@ -1183,7 +1194,8 @@ TEXT ·tile32x12v1_AVX2(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x0000000c, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	PREFETCHT0 (R9)
 	PREFETCHT0 31(R9)
@@ -1382,7 +1394,8 @@ TEXT ·tile32x1v2_AVX512(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), DI
 	SHLQ       $0x02, DI
-	MOVQ       DX, R8
+	IMUL3Q     $0x00000001, DI, R8
+	ADDQ       DX, R8
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R8)
@@ -1447,7 +1460,8 @@ TEXT ·tile32x2v2_AVX512(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000002, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -1530,7 +1544,8 @@ TEXT ·tile32x3v2_AVX512(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000003, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -1631,7 +1646,8 @@ TEXT ·tile32x4v2_AVX512(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000004, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -1753,7 +1769,8 @@ TEXT ·tile32x6v2_AVX512(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000006, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -1911,7 +1928,8 @@ TEXT ·tile32x8v2_AVX512(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000008, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -2108,7 +2126,8 @@ TEXT ·tile32x11v2_AVX512(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x0000000b, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -2362,7 +2381,8 @@ TEXT ·tile32x14v2_AVX512(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x0000000e, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -2673,7 +2693,8 @@ TEXT ·tile32x1v1_AVX512(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), DI
 	SHLQ       $0x02, DI
-	MOVQ       DX, R8
+	IMUL3Q     $0x00000001, DI, R8
+	ADDQ       DX, R8
 	VPXORQ     Z0, Z0, Z0
 	PREFETCHT0 (R8)
 	PREFETCHT0 63(R8)
@@ -2731,7 +2752,8 @@ TEXT ·tile32x2v1_AVX512(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000002, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	PREFETCHT0 (R9)
 	PREFETCHT0 63(R9)
@@ -2801,7 +2823,8 @@ TEXT ·tile32x4v1_AVX512(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000004, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	PREFETCHT0 (R9)
 	PREFETCHT0 63(R9)
@@ -2898,7 +2921,8 @@ TEXT ·tile32x8v1_AVX512(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000008, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	PREFETCHT0 (R9)
 	PREFETCHT0 63(R9)
@@ -3046,7 +3070,8 @@ TEXT ·tile32x14v1_AVX512(SB), NOSPLIT, $0-85
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x02, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x0000000e, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	PREFETCHT0 (R9)
 	PREFETCHT0 63(R9)
@@ -3272,7 +3297,8 @@ TEXT ·tile64x1v2_AVX2(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), DI
 	SHLQ       $0x03, DI
-	MOVQ       DX, R8
+	IMUL3Q     $0x00000001, DI, R8
+	ADDQ       DX, R8
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R8)
@@ -3337,7 +3363,8 @@ TEXT ·tile64x2v2_AVX2(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000002, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R9)
@@ -3420,7 +3447,8 @@ TEXT ·tile64x3v2_AVX2(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000003, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R9)
@@ -3521,7 +3549,8 @@ TEXT ·tile64x4v2_AVX2(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000004, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R9)
@@ -3643,7 +3672,8 @@ TEXT ·tile64x5v2_AVX2(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000005, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R9)
@@ -3783,7 +3813,8 @@ TEXT ·tile64x6v2_AVX2(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000006, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R9)
@@ -3941,7 +3972,8 @@ TEXT ·tile64x1v1_AVX2(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), DI
 	SHLQ       $0x03, DI
-	MOVQ       DX, R8
+	IMUL3Q     $0x00000001, DI, R8
+	ADDQ       DX, R8
 	VPXOR      Y0, Y0, Y0
 	PREFETCHT0 (R8)
 	PREFETCHT0 31(R8)
@@ -3999,7 +4031,8 @@ TEXT ·tile64x2v1_AVX2(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000002, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	PREFETCHT0 (R9)
 	PREFETCHT0 31(R9)
@@ -4069,7 +4102,8 @@ TEXT ·tile64x4v1_AVX2(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000004, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	PREFETCHT0 (R9)
 	PREFETCHT0 31(R9)
@@ -4166,7 +4200,8 @@ TEXT ·tile64x6v1_AVX2(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000006, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	PREFETCHT0 (R9)
 	PREFETCHT0 31(R9)
@@ -4287,7 +4322,8 @@ TEXT ·tile64x8v1_AVX2(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000008, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	PREFETCHT0 (R9)
 	PREFETCHT0 31(R9)
@@ -4435,7 +4471,8 @@ TEXT ·tile64x12v1_AVX2(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x0000000c, R8, R9
+	ADDQ       DX, R9
 	VPXOR      Y0, Y0, Y0
 	PREFETCHT0 (R9)
 	PREFETCHT0 31(R9)
@@ -4634,7 +4671,8 @@ TEXT ·tile64x1v2_AVX512(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), DI
 	SHLQ       $0x03, DI
-	MOVQ       DX, R8
+	IMUL3Q     $0x00000001, DI, R8
+	ADDQ       DX, R8
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R8)
@@ -4699,7 +4737,8 @@ TEXT ·tile64x2v2_AVX512(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000002, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -4782,7 +4821,8 @@ TEXT ·tile64x3v2_AVX512(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000003, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -4883,7 +4923,8 @@ TEXT ·tile64x4v2_AVX512(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000004, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -5005,7 +5046,8 @@ TEXT ·tile64x6v2_AVX512(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000006, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -5163,7 +5205,8 @@ TEXT ·tile64x8v2_AVX512(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000008, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -5360,7 +5403,8 @@ TEXT ·tile64x11v2_AVX512(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x0000000b, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -5614,7 +5658,8 @@ TEXT ·tile64x14v2_AVX512(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x0000000e, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
 	PREFETCHT0 (R9)
@@ -5925,7 +5970,8 @@ TEXT ·tile64x1v1_AVX512(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), DI
 	SHLQ       $0x03, DI
-	MOVQ       DX, R8
+	IMUL3Q     $0x00000001, DI, R8
+	ADDQ       DX, R8
 	VPXORQ     Z0, Z0, Z0
 	PREFETCHT0 (R8)
 	PREFETCHT0 63(R8)
@@ -5983,7 +6029,8 @@ TEXT ·tile64x2v1_AVX512(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000002, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	PREFETCHT0 (R9)
 	PREFETCHT0 63(R9)
@@ -6053,7 +6100,8 @@ TEXT ·tile64x4v1_AVX512(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000004, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	PREFETCHT0 (R9)
 	PREFETCHT0 63(R9)
@@ -6150,7 +6198,8 @@ TEXT ·tile64x8v1_AVX512(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x00000008, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	PREFETCHT0 (R9)
 	PREFETCHT0 63(R9)
@@ -6298,7 +6347,8 @@ TEXT ·tile64x14v1_AVX512(SB), NOSPLIT, $0-89
 group:
 	MOVQ       cRow+72(FP), R8
 	SHLQ       $0x03, R8
-	MOVQ       DX, R9
+	IMUL3Q     $0x0000000e, R8, R9
+	ADDQ       DX, R9
 	VPXORQ     Z0, Z0, Z0
 	PREFETCHT0 (R9)
 	PREFETCHT0 63(R9)
@@ -6508,68 +6558,74 @@ next:
 	VZEROUPPER
 	RET
 
-// func copy32_AVX2(dst *byte, src *byte, n int, dstStep int, srcStep int)
-// Requires: AVX
-TEXT ·copy32_AVX2(SB), NOSPLIT, $0-40
+// func copy32_AVX2(dst *byte, src *byte, n int, dstStep int, srcStep int, ahead int)
+// Requires: AVX, MMX+
+TEXT ·copy32_AVX2(SB), NOSPLIT, $0-48
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ n+16(FP), DX
 	MOVQ dstStep+24(FP), BX
 	MOVQ srcStep+32(FP), SI
+	MOVQ ahead+40(FP), DI
 
 run:
-	VMOVUPS (CX), Y0
-	VMOVUPS Y0, (AX)
-	ADDQ    SI, CX
-	ADDQ    BX, AX
-	DECQ    DX
-	JNZ     run
+	PREFETCHT0 (CX)(DI*1)
+	VMOVUPS    (CX), Y0
+	VMOVUPS    Y0, (AX)
+	ADDQ       SI, CX
+	ADDQ       BX, AX
+	DECQ       DX
+	JNZ        run
 	VZEROUPPER
 	RET
 
-// func copy64_AVX2(dst *byte, src *byte, n int, dstStep int, srcStep int)
-// Requires: AVX
-TEXT ·copy64_AVX2(SB), NOSPLIT, $0-40
+// func copy64_AVX2(dst *byte, src *byte, n int, dstStep int, srcStep int, ahead int)
+// Requires: AVX, MMX+
+TEXT ·copy64_AVX2(SB), NOSPLIT, $0-48
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ n+16(FP), DX
 	MOVQ dstStep+24(FP), BX
 	MOVQ srcStep+32(FP), SI
+	MOVQ ahead+40(FP), DI
 
 run:
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	ADDQ    SI, CX
-	ADDQ    BX, AX
-	DECQ    DX
-	JNZ     run
+	PREFETCHT0 (CX)(DI*1)
+	VMOVUPS    (CX), Y0
+	VMOVUPS    32(CX), Y1
+	VMOVUPS    Y0, (AX)
+	VMOVUPS    Y1, 32(AX)
+	ADDQ       SI, CX
+	ADDQ       BX, AX
+	DECQ       DX
+	JNZ        run
 	VZEROUPPER
 	RET
 
-// func copy128_AVX2(dst *byte, src *byte, n int, dstStep int, srcStep int)
-// Requires: AVX
-TEXT ·copy128_AVX2(SB), NOSPLIT, $0-40
+// func copy128_AVX2(dst *byte, src *byte, n int, dstStep int, srcStep int, ahead int)
+// Requires: AVX, MMX+
+TEXT ·copy128_AVX2(SB), NOSPLIT, $0-48
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ n+16(FP), DX
 	MOVQ dstStep+24(FP), BX
 	MOVQ srcStep+32(FP), SI
+	MOVQ ahead+40(FP), DI
 
 run:
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
-	VMOVUPS 64(CX), Y2
-	VMOVUPS 96(CX), Y3
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	VMOVUPS Y2, 64(AX)
-	VMOVUPS Y3, 96(AX)
-	ADDQ    SI, CX
-	ADDQ    BX, AX
-	DECQ    DX
-	JNZ     run
+	PREFETCHT0 (CX)(DI*1)
+	VMOVUPS    (CX), Y0
+	VMOVUPS    32(CX), Y1
+	VMOVUPS    64(CX), Y2
+	VMOVUPS    96(CX), Y3
+	VMOVUPS    Y0, (AX)
+	VMOVUPS    Y1, 32(AX)
+	VMOVUPS    Y2, 64(AX)
+	VMOVUPS    Y3, 96(AX)
+	ADDQ       SI, CX
+	ADDQ       BX, AX
+	DECQ       DX
+	JNZ        run
 	VZEROUPPER
 	RET
 

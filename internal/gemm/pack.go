@@ -11,6 +11,10 @@ type source[T number] struct {
 	trans   bool
 }
 
+// fetch is how many rows ahead an operand is fetched into a cache where its rows are the
+// steps, too far apart for the processor to see it coming.
+const fetch = 8
+
 // row returns elements [from, to) of a stored row; an encoded one is widened into buf.
 func (s *source[T]) row(e *engine[T], buf []T, row, from, to int) []T {
 	at := row * s.ld
@@ -36,20 +40,10 @@ func (s *source[T]) packB(e *engine[T], dst, buf []T, p, k, j, width, cols int) 
 		}
 		e.transpose(dst, cols, buf, k, width, k)
 	case s.encoded == nil:
-		e.interleave(dst, cols, s.plain[p*s.ld+j:], s.ld, k, width)
+		e.interleave(dst, cols, s.plain[p*s.ld+j:], s.ld, k, width, fetch*s.ld)
 	default:
 		for i := range k {
 			s.row(e, dst[i*cols:], p+i, j, j+width)
 		}
-	}
-}
-
-// packA writes the panel of rows [i, i+height) and steps [p, p+k) of op(a): the rows of a
-// step side by side.
-func (s *source[T]) packA(e *engine[T], dst []T, p, k, i, height int) {
-	if s.trans {
-		e.interleave(dst, height, s.plain[p*s.ld+i:], s.ld, k, height)
-	} else {
-		e.transpose(dst, height, s.plain[i*s.ld+p:], s.ld, height, k)
 	}
 }

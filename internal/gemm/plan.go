@@ -58,7 +58,7 @@ func makePlan[T number](e *engine[T], c call[T], workers int) plan[T] {
 	}
 	panels := ceil(min(c.n, pl.partCols), s.cols)
 	across := 1
-	if pl.packOnTheWay || workers > 1 {
+	if workers > 1 {
 		across = ceil(blocksEach*workers, ceil(c.m, pl.blockRows))
 	}
 	pl.blockCols = ceil(panels, max(1, min(across, panels/4))) * s.cols

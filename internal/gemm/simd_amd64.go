@@ -70,7 +70,7 @@ var (
 
 // interleaveAVX2 copies whole vectors as long as neither src nor dst ends within one. No
 // engine has panels wider than the 128 bytes of the widest copy.
-func interleaveAVX2[T number](dst []T, dstStep int, src []T, srcStep, n, width int) {
+func interleaveAVX2[T number](dst []T, dstStep int, src []T, srcStep, n, width, ahead int) {
 	var zero T
 	size := int(unsafe.Sizeof(zero))
 	run, copyRuns := 128/size, copy128_AVX2
@@ -82,7 +82,7 @@ func interleaveAVX2[T number](dst []T, dstStep int, src []T, srcStep, n, width i
 	}
 	whole := min(n, steps(len(dst), dstStep, run), steps(len(src), srcStep, run))
 	if whole > 0 {
-		copyRuns((*byte)(unsafe.Pointer(&dst[0])), (*byte)(unsafe.Pointer(&src[0])), whole, dstStep*size, srcStep*size)
+		copyRuns((*byte)(unsafe.Pointer(&dst[0])), (*byte)(unsafe.Pointer(&src[0])), whole, dstStep*size, srcStep*size, ahead*size)
 	}
 	if whole < n {
 		interleave(dst[whole*dstStep:], dstStep, src[whole*srcStep:], srcStep, n-whole, width)

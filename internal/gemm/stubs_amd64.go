@@ -254,20 +254,23 @@ func tile64x8v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGrou
 //go:noescape
 func tile64x14v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
 
-// copy32_AVX2 copies n > 0 runs of 32 bytes, which lie dstStep and srcStep bytes apart.
+// copy32_AVX2 copies n > 0 runs of 32 bytes, which lie dstStep and srcStep bytes apart,
+// and fetches what lies ahead bytes further.
 //
 //go:noescape
-func copy32_AVX2(dst *byte, src *byte, n int, dstStep int, srcStep int)
+func copy32_AVX2(dst *byte, src *byte, n int, dstStep int, srcStep int, ahead int)
 
-// copy64_AVX2 copies n > 0 runs of 64 bytes, which lie dstStep and srcStep bytes apart.
+// copy64_AVX2 copies n > 0 runs of 64 bytes, which lie dstStep and srcStep bytes apart,
+// and fetches what lies ahead bytes further.
 //
 //go:noescape
-func copy64_AVX2(dst *byte, src *byte, n int, dstStep int, srcStep int)
+func copy64_AVX2(dst *byte, src *byte, n int, dstStep int, srcStep int, ahead int)
 
-// copy128_AVX2 copies n > 0 runs of 128 bytes, which lie dstStep and srcStep bytes apart.
+// copy128_AVX2 copies n > 0 runs of 128 bytes, which lie dstStep and srcStep bytes apart,
+// and fetches what lies ahead bytes further.
 //
 //go:noescape
-func copy128_AVX2(dst *byte, src *byte, n int, dstStep int, srcStep int)
+func copy128_AVX2(dst *byte, src *byte, n int, dstStep int, srcStep int, ahead int)
 
 // transpose32_AVX2 writes the columns of 8 rows, a positive multiple of 8 of columns, at
 // every dstStep-th place of dst. Rows of the array from 8 on are not looked at.

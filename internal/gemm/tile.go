@@ -58,8 +58,8 @@ type engine[T number] struct {
 
 	// interleave writes width elements, at least 1, of each of n rows of src, srcStep
 	// apart, to places dstStep apart. It may write a few more behind each, but not
-	// behind dst.
-	interleave func(dst []T, dstStep int, src []T, srcStep, n, width int)
+	// behind dst. What lies ahead elements further in src is wanted soon.
+	interleave func(dst []T, dstStep int, src []T, srcStep, n, width, ahead int)
 	// transpose writes the first n columns of rows of src, srcStep apart, to places
 	// dstStep apart. It may write a few more behind each, but not behind dst.
 	transpose func(dst []T, dstStep int, src []T, srcStep, rows, n int)
@@ -76,7 +76,10 @@ func portable[T number]() *engine[T] {
 	s := shape[T]{rows: 2, cols: 4, tiles: []tile[T]{portableTile1[T], portableTile2[T]}}
 	return &engine[T]{
 		name: "go", wide: s, narrow: s,
-		interleave: interleave[T], transpose: transpose[T], widen: widen[T],
+		interleave: func(dst []T, dstStep int, src []T, srcStep, n, width, _ int) {
+			interleave(dst, dstStep, src, srcStep, n, width)
+		},
+		transpose: transpose[T], widen: widen[T],
 	}
 }
 

@@ -91,7 +91,9 @@ func tile(t float, s set, rows, vectors int) {
 
 	Label("group")
 	cRow, at := bytes("cRow"), GP64()
-	MOVQ(c, at)
+	// The rows of c that the next group adds to are fetched meanwhile.
+	IMUL3Q(U32(rows), cRow, at)
+	ADDQ(c, at)
 	sum := make([][]reg.VecVirtual, rows)
 	for i := range sum {
 		for range vectors {
@@ -179,15 +181,18 @@ func tile(t float, s set, rows, vectors int) {
 // copyRows generates the packing of an operand whose rows are the steps of the product.
 func copyRows(bytes int) {
 	name := fmt.Sprintf("copy%d_AVX2", bytes)
-	TEXT(name, NOSPLIT, "func(dst, src *byte, n, dstStep, srcStep int)")
+	TEXT(name, NOSPLIT, "func(dst, src *byte, n, dstStep, srcStep, ahead int)")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s copies n > 0 runs of %d bytes, which lie dstStep and srcStep bytes apart.", name, bytes))
+	Doc(fmt.Sprintf("%s copies n > 0 runs of %d bytes, which lie dstStep and srcStep bytes apart,", name, bytes),
+		"and fetches what lies ahead bytes further.")
 	dst := Load(Param("dst"), GP64())
 	src := Load(Param("src"), GP64())
 	n := Load(Param("n"), GP64())
 	dstStep := Load(Param("dstStep"), GP64())
 	srcStep := Load(Param("srcStep"), GP64())
+	ahead := Load(Param("ahead"), GP64())
 	Label("run")
+	PREFETCHT0(Mem{Base: src, Index: ahead, Scale: 1})
 	v := make([]reg.VecVirtual, bytes/32)
 	for i := range v {
 		v[i] = YMM()
