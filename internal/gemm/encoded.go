@@ -1,6 +1,7 @@
 package gemm
 
 import (
+	"fmt"
 	"math"
 
 	"gonum.org/v1/gonum/blas"
@@ -29,20 +30,17 @@ func CanWiden(d formats.DType) bool {
 
 // MulEncoded computes c = alpha·op(a)·op(b) + beta·c. The result has the bits that
 // [Implementation.Sgemm] gives for b widened to float32, which is exact, and b is never
-// widened as a whole. It panics as blas32.Gemm does, and for a type of b that is not
-// listed at [Encoded].
+// widened as a whole. It panics as blas32.Gemm does, for sizes that do not go together, and
+// for a type of b that is not listed at [Encoded].
 func MulEncoded(tA, tB blas.Transpose, alpha float32, a blas32.General, b Encoded, beta float32, c blas32.General) {
 	aTrans, bTrans := transposed(tA), transposed(tB)
 	if !CanWiden(b.DType) {
 		panic("gemm: cannot widen " + b.DType.String())
 	}
-	m, k := a.Rows, a.Cols
-	if aTrans {
-		m, k = k, m
-	}
-	n := b.Cols
-	if bTrans {
-		n = b.Rows
+	m, k := turned(a.Rows, a.Cols, aTrans)
+	kb, n := turned(b.Rows, b.Cols, bTrans)
+	if kb != k || m != c.Rows || n != c.Cols {
+		panic(fmt.Sprintf("gemm: a is %d×%d, b %d×%d and c %d×%d", m, k, kb, n, c.Rows, c.Cols))
 	}
 	checkSizes(m, n, k)
 	checkStride(a.Stride, m, k, aTrans, badLdA)

@@ -80,20 +80,24 @@ func checkSizes(m, n, k int) {
 	}
 }
 
+// turned returns the sizes of a matrix or, with trans, of its transpose.
+func turned(rows, cols int, trans bool) (int, int) {
+	if trans {
+		return cols, rows
+	}
+	return rows, cols
+}
+
 // checkStride checks the stride of an operand that is rows × cols once transposed.
 func checkStride(ld, rows, cols int, trans bool, message string) {
-	if trans {
-		cols = rows
-	}
+	_, cols = turned(rows, cols, trans)
 	if ld < max(1, cols) {
 		panic(message)
 	}
 }
 
 func checkLength(length, ld, rows, cols int, trans bool, message string) {
-	if trans {
-		rows, cols = cols, rows
-	}
+	rows, cols = turned(rows, cols, trans)
 	if length < (rows-1)*ld+cols {
 		panic(message)
 	}
