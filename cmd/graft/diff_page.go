@@ -17,23 +17,28 @@ func (r *diffResult) page(tolerance float64) *html.Page {
 		a, b = r.A.Path, r.B.Path
 	}
 	p := &html.Page{Title: a + " and " + b, Summary: r.Summary, Facts: r.facts(tolerance)}
-	p.Parts = append(p.Parts, r.sidesTable())
 	for _, m := range r.Modules {
 		p.Items = append(p.Items, moduleItem(m))
 	}
 	for _, t := range r.Tensors {
 		p.Items = append(p.Items, tensorItem(t))
 	}
+	var h *html.HeatMap
 	if len(r.Modules) > 0 {
-		if h := r.moduleMap(); h != nil {
-			p.Parts = append(p.Parts, h)
-		}
-		p.Parts = append(p.Parts, &html.Details{Title: "One by one", Note: "What is chosen in the map or a table."}, r.moduleTable())
-	} else if len(r.Tensors) > 0 {
-		if h := r.tensorMap(); h != nil {
-			p.Parts = append(p.Parts, h)
-		}
-		p.Parts = append(p.Parts, &html.Details{Title: "One by one", Note: "What is chosen in the map or the table."})
+		h = r.moduleMap()
+	} else {
+		h = r.tensorMap()
+	}
+	details := &html.Details{Title: "One by one", Note: "What is chosen in a table."}
+	if h != nil {
+		p.Parts = append(p.Parts, h)
+		details.Note = "What is chosen in the map or a table."
+	}
+	if len(p.Items) > 0 {
+		p.Parts = append(p.Parts, details)
+	}
+	if len(r.Modules) > 0 {
+		p.Parts = append(p.Parts, r.moduleTable())
 	}
 	if len(r.Tensors) > 0 {
 		p.Parts = append(p.Parts, r.tensorTable())
@@ -56,7 +61,25 @@ func (r *diffResult) page(tolerance float64) *html.Page {
 		}
 		p.Parts = append(p.Parts, &html.Table{Title: "Files beside the weights", Columns: []html.Column{{Name: "File", Texts: names, Code: true}, {Name: "What", Texts: what}}})
 	}
+	p.Parts = append(p.Parts, r.sidesTable())
+	p.First = r.mostChanged()
 	return p
+}
+
+// mostChanged is the item that changed most.
+func (r *diffResult) mostChanged() int {
+	most, at := -1.0, 0
+	for i, m := range r.Modules {
+		if x := float64(m.Relative); x > most {
+			most, at = x, i
+		}
+	}
+	for i, t := range r.Tensors {
+		if len(r.Modules) == 0 && t.Values != nil && float64(t.Values.Relative) > most {
+			most, at = float64(t.Values.Relative), i
+		}
+	}
+	return at
 }
 
 func (r *diffResult) facts(tolerance float64) []html.Fact {
@@ -222,7 +245,7 @@ func moduleItem(m diff.Module) html.Item {
 	for _, s := range []struct {
 		title, note string
 		s           *diff.Similarity
-	}{{"φ in: what both read from", "What the leading i and j directions have in common.", m.Input}, {"φ out: what both write to", "1 where one span holds the other.", m.Output}} {
+	}{{"φ in: what both read from", "Of the leading i and j directions of each.", m.Input}, {"φ out: what both write to", "Of the leading i and j directions of each.", m.Output}} {
 		if s.s == nil {
 			continue
 		}
@@ -379,7 +402,7 @@ func (r *diffResult) moduleTable() *html.Table {
 	if slices.ContainsFunc(what, func(s string) bool { return s != "" }) {
 		columns = append(columns, html.Column{Name: "What", Texts: what})
 	}
-	return &html.Table{Title: "Modules", Columns: columnsOf(columns...), Items: items}
+	return byRelative(&html.Table{Title: "Modules", Columns: columnsOf(columns...), Items: items})
 }
 
 func (r *diffResult) tensorTable() *html.Table {
@@ -425,5 +448,11 @@ func (r *diffResult) tensorTable() *html.Table {
 	if slices.ContainsFunc(list, func(t diff.Tensor) bool { return t.Values != nil && t.Values.NotFinite > 0 }) {
 		columns = append(columns, html.Column{Name: "Not finite", Note: "elements that differ where one is infinite or NaN", Numbers: of(func(v *diff.Values) float64 { return float64(v.NotFinite) })})
 	}
-	return &html.Table{Title: "Tensors that are not the same", Columns: columnsOf(columns...), Items: items}
+	return byRelative(&html.Table{Title: "Tensors that are not the same", Columns: columnsOf(columns...), Items: items})
+}
+
+// byRelative sorts what changed most to the top.
+func byRelative(t *html.Table) *html.Table {
+	t.By = max(0, slices.IndexFunc(t.Columns, func(c html.Column) bool { return c.Name == "Relative" }))
+	return t
 }

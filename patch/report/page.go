@@ -9,6 +9,7 @@ type Page struct {
 	Facts   []Fact // the few figures that matter most
 	Parts   []Part // in the order in which they are shown
 	Items   []Item // what heat maps, tables and details speak of, by index
+	First   int    // the item that is chosen until the reader does
 	Maker   string // who made the page, at its foot
 }
 
@@ -34,8 +35,7 @@ type Item struct {
 	Matrices []Matrix `json:"matrices,omitempty"`
 }
 
-// Details is where the chosen item is shown; of a page the first item, until the reader
-// chooses.
+// Details is where the chosen item is shown.
 type Details struct {
 	Title string `json:"title"`
 	Note  string `json:"note,omitempty"`
@@ -73,6 +73,7 @@ type Table struct {
 	Note    string   `json:"note,omitempty"`
 	Columns []Column `json:"columns"`         // of one length; the first names the row
 	Items   []int    `json:"items,omitempty"` // of each row, an index or −1; nil where none has one
+	By      int      `json:"by,omitempty"`    // the column that rows are sorted by at first; as they are where it is 0
 	Plain   bool     `json:"plain,omitempty"` // neither sorted nor filtered
 }
 
@@ -151,6 +152,9 @@ func (h *HeatMap) check(items int) error {
 func (t *Table) check(items int) error {
 	if len(t.Columns) == 0 {
 		return fmt.Errorf("table %q has no columns", t.Title)
+	}
+	if t.By < 0 || t.By >= len(t.Columns) {
+		return fmt.Errorf("table %q: sorted by column %d of %d", t.Title, t.By, len(t.Columns))
 	}
 	rows := t.Columns[0].rows()
 	for _, c := range t.Columns {

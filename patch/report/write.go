@@ -45,6 +45,9 @@ func Write(w io.Writer, p *Page) error {
 			return err
 		}
 	}
+	if p.First < 0 || p.First >= max(1, len(p.Items)) {
+		return fmt.Errorf("item %d of %d", p.First, len(p.Items))
+	}
 	for i := range p.Items {
 		if err := p.Items[i].check(); err != nil {
 			return err
@@ -88,7 +91,7 @@ func encode(p *Page) ([]byte, error) {
 	if items == nil {
 		items = []Item{}
 	}
-	data, err := json.Marshal(map[string]any{"parts": parts, "items": items})
+	data, err := json.Marshal(map[string]any{"parts": parts, "items": items, "first": p.First})
 	if err != nil {
 		return nil, err
 	}

@@ -58,20 +58,11 @@ function oklch(L, C, hue) {
   return [4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * n, -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * n, -0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * n];
 }
 
-// color returns the colour of t from 0 to 1, of less chroma where the screen has no more.
+// color returns the colour of t from 0 to 1. All of them are within sRGB.
 function color(t) {
   const [from, to] = dark.matches ? ends.dark : ends.light;
-  t = Math.min(1, Math.max(0, t));
-  const L = from + (to - from) * t, hue = dark.matches ? 275 - 165 * t : 105 + 170 * t;
-  for (let C = 0.035 + 0.44 * t * (1 - t) + 0.07 * t; ; C -= 0.005) {
-    const rgb = oklch(L, Math.max(0, C), hue);
-    if (C > 0 && rgb.some(x => x < 0 || x > 1)) continue;
-    const hex = rgb.map(x => {
-      x = Math.min(1, Math.max(0, x));
-      return Math.round(255 * (x <= 0.0031308 ? 12.92 * x : 1.055 * x ** (1 / 2.4) - 0.055));
-    });
-    return "rgb(" + hex.join(" ") + ")";
-  }
+  const rgb = oklch(from + (to - from) * t, Math.min(0.091, 0.03 + 0.2 * t), dark.matches ? 275 - 165 * t : 105 + 170 * t);
+  return "rgb(" + rgb.map(x => Math.round(255 * (x <= 0.0031308 ? 12.92 * x : 1.055 * x ** (1 / 2.4) - 0.055))).join(" ") + ")";
 }
 
 let ramp = [];
@@ -80,7 +71,7 @@ function shade(t) {
   return ramp[Math.round(255 * Math.min(1, Math.max(0, t)))];
 }
 
-// onTop says whether dark text is read better on a shade.
+// inkOn is the colour of text that is read best on a shade.
 function inkOn(t) {
   const [from, to] = dark.matches ? ends.dark : ends.light;
   return from + (to - from) * t > 0.66 ? "#16181b" : "#ffffff";
@@ -104,7 +95,8 @@ function scaleOf(from, to, log) {
     const at = x => x > 0 ? (Math.log10(x) - a) / d : 0;
     let marks = [];
     const step = Math.max(1, Math.ceil((Math.floor(b + 1e-9) - Math.ceil(a - 1e-9)) / 5));
-    for (let k = Math.ceil(a - 1e-9); k <= b + 1e-9; k += step) marks.push(10 ** k);
+    for (let k = Math.floor(a); k <= b + 1e-9; k += step) marks.push(...(d > 2.2 ? [1] : d > 1.2 ? [1, 3] : [1, 2, 5]).map(m => m * 10 ** k));
+    marks = marks.filter(m => m >= from * (1 - 1e-9) && m <= to * (1 + 1e-9)).map(m => Number(m.toPrecision(3)));
     if (marks.length < 2) marks = [from, Math.sqrt(from * to), to].map(x => Number(x.toPrecision(2)));
     return { at, marks };
   }

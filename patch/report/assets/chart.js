@@ -18,7 +18,7 @@ function lineChart(chart) {
   const all = series.flat().filter(usable);
   function draw() {
     if (!all.length) { holder.replaceChildren(h("p", { class: "empty" }, "All values are zero.")); return; }
-    const W = Math.max(220, Math.min(620, box.clientWidth || 430)), H = 250, left = 58, right = 10, top = 8, bottom = 40;
+    const W = Math.max(220, Math.min(720, box.clientWidth)), H = 250, left = 58, right = 10, top = 8, bottom = 40;
     let low = Math.min(...all), high = Math.max(...all);
     if (!chart.log) low = Math.min(0, low);
     if (low === high) { low = chart.log ? low / 2 : low - 1; high = chart.log ? high * 2 : high + 1; }
@@ -61,7 +61,7 @@ function barChart(chart) {
   const holder = h("div", {});
   const box = figure("chart", chart.title, "", holder);
   function draw() {
-    const W = Math.max(220, Math.min(620, box.clientWidth || 430)), line = 24, left = Math.min(150, 14 + 7 * Math.max(...chart.labels.map(l => l.length))), room = W - left - 90;
+    const W = Math.max(220, Math.min(720, box.clientWidth)), line = 24, left = Math.min(150, 14 + 7 * Math.max(...chart.labels.map(l => l.length))), room = W - left - 90;
     const H = line * values.length + 4;
     const svg = s("svg", { width: W, height: H, viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": chart.title });
     values.forEach((v, i) => {
@@ -79,18 +79,18 @@ function matrix(m) {
   const box = figure("matrix", m.title, m.note, holder);
   function draw() {
     const rows = m.rows.length, cols = m.cols.length, left = 46, top = 42;
-    const room = Math.min(window.innerWidth - 80, 340) - left, size = Math.max(22, Math.min(40, Math.floor(room / cols)));
-    const W = left + size * cols + 2, H = top + Math.min(size, 32) * rows + 2, high = Math.min(size, 32);
+    const room = Math.min(window.innerWidth - 80, 340) - left, size = Math.max(22, Math.min(32, Math.floor(room / cols)));
+    const W = left + size * cols + 2, H = top + size * rows + 2;
     const svg = s("svg", { width: W, height: H, viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": m.title });
     svg.append(s("text", { x: left + size * cols / 2, y: 14, "text-anchor": "middle" }, m.col_name),
-      s("text", { x: 0, y: 0, "text-anchor": "middle", transform: `translate(11 ${top + high * rows / 2}) rotate(-90)` }, m.row_name));
+      s("text", { x: 0, y: 0, "text-anchor": "middle", transform: `translate(11 ${top + size * rows / 2}) rotate(-90)` }, m.row_name));
     m.cols.forEach((c, j) => svg.append(s("text", { x: left + (j + 0.5) * size, y: top - 8, "text-anchor": "middle" }, c)));
-    m.rows.forEach((r, i) => svg.append(s("text", { x: left - 8, y: top + (i + 0.5) * high + 4, "text-anchor": "end" }, r)));
+    m.rows.forEach((r, i) => svg.append(s("text", { x: left - 8, y: top + (i + 0.5) * size + 4, "text-anchor": "end" }, r)));
     m.values.forEach((row, i) => row.forEach((x, j) => {
       const v = val(x), t = isNaN(v) ? 0 : v;
-      const one = s("g", {}, s("rect", { x: left + j * size, y: top + i * high, width: size - 1, height: high - 1, fill: shade(t), rx: 2 }));
+      const one = s("g", {}, s("rect", { x: left + j * size, y: top + i * size, width: size - 1, height: size - 1, fill: shade(t), rx: 2 }));
       if (size >= 26) {
-        const text = s("text", { x: left + (j + 0.5) * size - 0.5, y: top + (i + 0.5) * high + 4, "text-anchor": "middle" }, isNaN(v) ? "–" : v > 0.995 ? "1" : v.toFixed(2).replace(/^0/, ""));
+        const text = s("text", { x: left + (j + 0.5) * size - 0.5, y: top + (i + 0.5) * size + 4, "text-anchor": "middle" }, isNaN(v) ? "–" : v > 0.995 ? "1" : v.toFixed(2).replace(/^0/, ""));
         text.style.fill = inkOn(t);
         text.style.fontSize = "11px";
         one.append(text);
@@ -122,7 +122,7 @@ function details(part) {
     pictures = [...(item.charts || []).map(c => c.labels ? barChart(c) : lineChart(c)), ...(item.matrices || []).map(matrix)];
     const children = [h("p", { class: "title" }, h("bdi", {}, item.name))];
     if (item.facts) children.push(facts(item.facts, "facts few"));
-    children.push(pictures.length ? h("div", { class: "pictures" }, ...pictures.map(p => p.box)) : h("p", { class: "empty" }, "There is nothing to draw for this one."));
+    children.push(pictures.length ? h("div", { class: pictures.length > 1 ? "pictures" : "pictures one" }, ...pictures.map(p => p.box)) : h("p", { class: "empty" }, "There is nothing to draw for this one."));
     body.replaceChildren(...children);
     for (const p of pictures) p.show();
     if (go) { box.scrollIntoView({ block: "nearest" }); box.focus({ preventScroll: true }); }

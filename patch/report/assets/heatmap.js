@@ -52,7 +52,7 @@ function heatmap(part) {
     const context = strip.getContext("2d");
     for (let i = 0; i < 256; i++) { context.fillStyle = shade(i / 255); context.fillRect(i, 0, 1, 1); }
     const room = scroll.clientWidth - names.offsetWidth - 12;
-    const w = Math.max(7, Math.min(44, Math.floor(room / cols))), ht = rows > 60 ? 15 : rows > 16 ? 19 : 26;
+    const w = Math.max(cols > 40 ? 7 : 5, Math.min(44, Math.floor(room / cols))), ht = rows > 60 ? 15 : rows > 16 ? 19 : 26;
     cell = [w, ht];
     for (const e of names.children) { e.style.height = ht + "px"; e.style.lineHeight = ht + "px"; }
     const ratio = window.devicePixelRatio || 1;

@@ -76,5 +76,5 @@ function table(part) {
     const e = i >= 0 && body.querySelector(`tr[data-item="${i}"]`);
     if (e) e.classList.add("chosen");
   });
-  return { box, show: draw };
+  return { box, show: part.by ? () => sort(part.by) : draw };
 }
