@@ -132,6 +132,11 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	return writeWhole(path, data)
+}
+
+// writeWhole writes a file whole or not at all, replacing an old one.
+func writeWhole(path string, data []byte) error {
 	stage, err := atomicfile.NewFile(path, atomicfile.Options{Force: true})
 	if err != nil {
 		return err

@@ -21,15 +21,20 @@ func diffCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "diff",
 		Usage:     "say how two models or adapters differ",
-		UsageText: "graft diff A B [--exit-code] [--tolerance X] [--only PATTERN]... [--json]",
+		UsageText: "graft diff A B [--exit-code] [--tolerance X] [--only PATTERN]... [--base M] [--html F] [--json]",
 		Description: "Models, of safetensors or ONNX, are compared tensor by tensor: which are there, types and\n" +
 			"shapes, then every value, and what lies beside the weights. Adapters are compared by what\n" +
 			"they add to each module, whatever their factors, ranks and dialects. An adapter and a model\n" +
 			"are compared by the names of their tensors. How a model lies in files makes no difference.\n" +
+			"With --base the directions of each update are measured in the weight that it is for, and\n" +
+			"--html writes all that was found as a page to look at.\n" +
 			"docs/diff.md tells what the numbers mean, and how git shows them.",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "exit-code", Usage: "exit with 3 if A and B differ"},
 			&cli.Float64Flag{Name: "tolerance", Usage: "let only weights count that differ by more than X times A's norm (Frobenius), whatever their types; 0 takes equal values"},
+			&cli.StringFlag{Name: "base", Usage: "of two adapters the base `MODEL`: how much each strengthens directions that the base has already"},
+			weightsFlag(),
+			&cli.StringFlag{Name: "html", Usage: "also write a report to `FILE`, one page that needs nothing else"},
 			&cli.StringSliceFlag{Name: "only", Usage: "compare only the tensors or modules that `PATTERN` matches, in the form of PEFT's rank_pattern; may be repeated"},
 		}, commonFlags()...),
 		Action: diffAction,
@@ -40,6 +45,7 @@ type diffResult struct {
 	Schema    string   `json:"schema"`
 	A         diffSide `json:"a"`
 	B         diffSide `json:"b"`
+	Base      string   `json:"base,omitempty"`
 	Differ    bool     `json:"differ"` // as --exit-code sees it
 	Tolerance *float64 `json:"tolerance,omitempty"`
 	Only      []string `json:"only,omitempty"`
@@ -87,13 +93,29 @@ func diffAction(c *cli.Context) error {
 		defer s.Close()
 		inputs = append(inputs, s.places()...)
 	}
+	opts, total := diff.Options{Only: res.Only}, res.A.Bytes+res.B.Bytes
+	if c.IsSet("base") {
+		base, err := openDiffBase(c, res.A.adapter, res.B.adapter)
+		if err != nil {
+			return err
+		}
+		defer base.Close()
+		inputs = append(inputs, base.paths()...)
+		res.Base, opts.Base = base.base.Path(), base.weight
+		total += base.size(res.A.adapter, res.B.adapter)
+	} else if c.IsSet("weights") {
+		return formats.Usagef("--weights is about an ONNX base, and --base names none")
+	}
 	if err := co.checkReport("", inputs...); err != nil {
 		return err
 	}
-	b := co.newBar("comparing", float64(res.A.Bytes+res.B.Bytes))
-	opts := diff.Options{Only: res.Only, Progress: func(n int64) {
+	if err := checkPage(c, inputs...); err != nil {
+		return err
+	}
+	b := co.newBar("comparing", float64(total))
+	opts.Progress = func(n int64) {
 		b.add(float64(n), func(rate float64) string { return sizeText(int64(rate)) + "/s" })
-	}}
+	}
 	var err error
 	if res.A.adapter != nil && res.B.adapter != nil {
 		res.Result, err = diffAdapters(c.Context, res.A.adapter, res.B.adapter, opts)
@@ -107,6 +129,11 @@ func diffAction(c *cli.Context) error {
 	res.shared = res.Same + len(res.Tensors)
 	res.Differ = res.Differs(tolerance)
 	res.Summary = res.summary(tolerance)
+	if c.IsSet("html") {
+		if err := writePage(c.String("html"), res.page(tolerance)); err != nil {
+			return err
+		}
+	}
 	if err := co.emit(res, func(w io.Writer) { res.print(w, tolerance) }); err != nil {
 		return err
 	}

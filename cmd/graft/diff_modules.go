@@ -16,13 +16,29 @@ type moduleRow struct {
 	effA, effB     float64
 	input, output  float64
 	sides, similar int
+	base           [2]amplified
+}
+
+// amplified adds up what a side's updates and the base have in common directions.
+type amplified struct{ delta, projected float64 } // squares of ‖ΔW‖ and ‖UᵀWV‖
+
+func (s *amplified) add(a *diff.Amplification, delta diff.Number) {
+	x, y := float64(delta), float64(a.Projected)
+	s.delta, s.projected = s.delta+x*x, s.projected+y*y
+}
+
+func (s *amplified) text() string {
+	if s.delta == 0 {
+		return "–"
+	}
+	return short(math.Sqrt(s.delta / s.projected))
 }
 
 func printModules(t *tabwriter.Writer, list []diff.Module) {
 	if len(list) == 0 {
 		return
 	}
-	grouped := len(list) > maxRows
+	grouped, measured := len(list) > maxRows, false
 	var rows []*moduleRow
 	at := map[string]*moduleRow{}
 	for _, m := range list {
@@ -53,12 +69,27 @@ func printModules(t *tabwriter.Writer, list []diff.Module) {
 			row.similar++
 			row.input, row.output = row.input+lastPhi(m.Input), row.output+lastPhi(m.Output)
 		}
+		if m.Base == nil {
+			continue
+		}
+		measured = true
+		if m.Base.A != nil {
+			row.base[0].add(m.Base.A, a)
+		}
+		if m.Base.B != nil {
+			row.base[1].add(m.Base.B, b)
+		}
 	}
+	header := "RANK\t‖A‖\t‖B‖\t‖B−A‖\tRELATIVE\tCOSINE\tEFF. RANK\tφ IN\tφ OUT\t"
+	if measured {
+		header += "AMPLIFICATION\t"
+	}
+	header += "WHAT"
 	slices.SortStableFunc(rows, func(a, b *moduleRow) int { return byChange(&a.spread, &b.spread) })
 	if grouped {
-		fmt.Fprintln(t, "\nMODULES\tCOUNT\tRANK\t‖A‖\t‖B‖\t‖B−A‖\tRELATIVE\tCOSINE\tEFF. RANK\tφ IN\tφ OUT\tWHAT\tMOST IN")
+		fmt.Fprintln(t, "\nMODULES\tCOUNT\t"+header+"\tMOST IN")
 	} else {
-		fmt.Fprintln(t, "\nMODULE\tRANK\t‖A‖\t‖B‖\t‖B−A‖\tRELATIVE\tCOSINE\tEFF. RANK\tφ IN\tφ OUT\tWHAT")
+		fmt.Fprintln(t, "\nMODULE\t"+header)
 	}
 	for _, r := range rows {
 		fmt.Fprintf(t, "%s\t", printable(r.name))
@@ -73,8 +104,12 @@ func printModules(t *tabwriter.Writer, list []diff.Module) {
 			effective = arrow(fmt.Sprintf("%.1f", r.effA/n), fmt.Sprintf("%.1f", r.effB/n))
 		}
 		n := float64(r.similar)
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", r.rank, short(math.Sqrt(r.xx)), short(math.Sqrt(r.yy)), short(distance),
-			short(r.relative()), cosineText(diff.Number(r.cosine())), effective, fraction(r.input/n), fraction(r.output/n), r.what)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t", r.rank, short(math.Sqrt(r.xx)), short(math.Sqrt(r.yy)), short(distance),
+			short(r.relative()), cosineText(diff.Number(r.cosine())), effective, fraction(r.input/n), fraction(r.output/n))
+		if measured {
+			fmt.Fprintf(t, "%s\t", arrow(r.base[0].text(), r.base[1].text()))
+		}
+		fmt.Fprint(t, r.what)
 		if grouped {
 			fmt.Fprintf(t, "\t%s", printable(r.worst))
 		}

@@ -38,6 +38,8 @@ type Module struct {
 	// vectors; Output those that they write to.
 	Input  *Similarity `json:"input_similarity,omitempty"`
 	Output *Similarity `json:"output_similarity,omitempty"`
+	// Base is what the base has in the directions of the updates; nil without one.
+	Base *Base `json:"base,omitempty"`
 }
 
 // Update describes ΔW of one side; of DoRA what its factors say, without the magnitude.
@@ -78,16 +80,16 @@ const factorBudget = 256 << 20
 
 // side is one adapter, by what its entries change.
 type side struct {
-	path    string
+	adapter *adapter.Adapter
 	modules []string // with low-rank updates, in order
-	updates map[string]adapter.Update
+	entries map[string]adapter.Entry
 	tensors []formats.Tensor // magnitudes and parameters saved whole
 }
 
 // Adapters compares two adapters of any dialects: of each module what is added to its
 // weight, and tensor by tensor what else they hold. Tensors are named MODULE.PARAMETER, and
 // DoRA's magnitudes MODULE.magnitude. Factors that are NaN or infinite are
-// [formats.ErrUnfit].
+// [formats.ErrUnfit]; so is what Options.Base does not find, for all modules before one is read.
 func Adapters(ctx context.Context, a, b *adapter.Adapter, opts Options) (*Result, error) {
 	only, err := newFilter(opts.Only)
 	if err != nil {
@@ -113,11 +115,11 @@ func Adapters(ctx context.Context, a, b *adapter.Adapter, opts Options) (*Result
 	if _, err := r.tensors(ctx, x.tensors, y.tensors, a.Path, b.Path, opts.Progress); err != nil {
 		return nil, err
 	}
-	return r, r.modules(ctx, x, y, opts.Progress)
+	return r, r.modules(ctx, x, y, opts)
 }
 
 func newSide(a *adapter.Adapter, only *filter) (*side, error) {
-	s := &side{path: a.Path, updates: map[string]adapter.Update{}}
+	s := &side{adapter: a, entries: map[string]adapter.Entry{}}
 	for _, e := range a.Entries {
 		name := e.Module
 		if u, ok := e.Update.(*adapter.Replace); ok {
@@ -145,18 +147,22 @@ func newSide(a *adapter.Adapter, only *filter) (*side, error) {
 			return nil, formats.Unfitf(a.Path, "", "module %s: an update of kind %s cannot be compared", formats.Quote(e.Module), e.Update.Kind())
 		}
 		s.modules = append(s.modules, e.Module)
-		s.updates[e.Module] = e.Update
+		s.entries[e.Module] = e
 	}
 	return s, nil
 }
 
 // modules compares the low-rank updates, several modules at once.
-func (r *Result) modules(ctx context.Context, x, y *side, progress func(int64)) error {
+func (r *Result) modules(ctx context.Context, x, y *side, opts Options) error {
 	names := slices.Clone(x.modules)
 	for _, name := range y.modules {
-		if _, ok := x.updates[name]; !ok {
+		if _, ok := x.entries[name]; !ok {
 			names = append(names, name)
 		}
+	}
+	places, err := weightsOf(names, x, y, opts.Base)
+	if err != nil {
+		return err
 	}
 	r.Modules = make([]Module, len(names))
 	sums := make([]moments, len(names))
@@ -178,13 +184,13 @@ func (r *Result) modules(ctx context.Context, x, y *side, progress func(int64)) 
 				}
 				err := ctx.Err()
 				if err == nil {
-					u, v := x.updates[names[i]], y.updates[names[i]]
+					u, v := x.entries[names[i]].Update, y.entries[names[i]].Update
 					need := workBytes(u, v)
 					room.Take(need)
-					r.Modules[i], sums[i], err = compareUpdates(names[i], u, v, x.path, y.path)
+					r.Modules[i], sums[i], err = compareUpdates(names[i], u, v, x.adapter.Path, y.adapter.Path, places[i], opts.Progress)
 					room.Give(need)
-					if progress != nil {
-						progress(storedBytes(u) + storedBytes(v))
+					if opts.Progress != nil {
+						opts.Progress(storedBytes(u) + storedBytes(v))
 					}
 				}
 				if err != nil {
@@ -226,8 +232,9 @@ func commonScale(modules []Module, c float64) *Number {
 	return &n
 }
 
-// compareUpdates compares two updates of a module, of which one may be nil.
-func compareUpdates(module string, u, v adapter.Update, pathA, pathB string) (Module, moments, error) {
+// compareUpdates compares two updates of a module, of which one may be nil, and measures them
+// in the base where it has a place for one.
+func compareUpdates(module string, u, v adapter.Update, pathA, pathB string, at weights, progress func(int64)) (Module, moments, error) {
 	m := Module{Module: module, What: Differs}
 	var p, q *lowrank.Product
 	var err error
@@ -241,34 +248,42 @@ func compareUpdates(module string, u, v adapter.Update, pathA, pathB string) (Mo
 			return m, moments{}, err
 		}
 	}
-	if u != nil && v != nil && slices.Equal(m.A.Shape, m.B.Shape) {
-		s, err := m.measure(p, q)
-		return m, s, err
+	s, err := m.compare(p, q)
+	if err == nil && at != (weights{}) {
+		err = m.amplify(p, q, at.a, at.b, progress)
+	}
+	return m, s, err
+}
+
+// compare compares two products, of which one may be nil.
+func (m *Module) compare(p, q *lowrank.Product) (moments, error) {
+	if p != nil && q != nil && slices.Equal(m.A.Shape, m.B.Shape) {
+		return m.measure(p, q)
 	}
 	if p != nil {
 		if err := m.A.describeAlone(p); err != nil {
-			return m, moments{}, err
+			return moments{}, err
 		}
 	}
 	if q != nil {
 		if err := m.B.describeAlone(q); err != nil {
-			return m, moments{}, err
+			return moments{}, err
 		}
 	}
 	none := Number(math.NaN())
 	m.Cosine = none
 	switch {
-	case v == nil:
+	case q == nil:
 		n := m.A.Norm
 		m.What, m.Distance, m.Relative = OnlyA, n, Number(ratio(float64(n), float64(n)))
-		return m, moments{xx: square(n), dd: square(n)}, nil
-	case u == nil:
+		return moments{xx: square(n), dd: square(n)}, nil
+	case p == nil:
 		n := m.B.Norm
 		m.What, m.Distance, m.Relative = OnlyB, n, Number(ratio(float64(n), 0))
-		return m, moments{yy: square(n), dd: square(n)}, nil
+		return moments{yy: square(n), dd: square(n)}, nil
 	}
 	m.What, m.Distance, m.Relative = Shape, none, none
-	return m, moments{}, nil
+	return moments{}, nil
 }
 
 func square(n Number) float64 { return float64(n) * float64(n) }

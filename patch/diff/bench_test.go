@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"gonum.org/v1/gonum/mat"
+
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
 )
@@ -62,8 +64,33 @@ func BenchmarkAdapters(b *testing.B) {
 		u[i] = &adapter.LowRank{A: factor(r, n), B: factor(n, r), Scale: 2}
 	}
 	for b.Loop() {
-		if _, _, err := compareUpdates("m", u[0], u[1], "a", "b"); err != nil {
+		if _, _, err := compareUpdates("m", u[0], u[1], "a", "b", weights{}, nil); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkBase measures two updates of rank 64 in a weight of 4096×4096.
+func BenchmarkBase(b *testing.B) {
+	const n, r = 4096, 64
+	rng := rand.New(rand.NewPCG(1, 2))
+	raw := make([]byte, 2*n*n)
+	for i := range raw {
+		raw[i] = byte(rng.Uint32()) & 0x3f // all exponents are small
+	}
+	w := Weight{Tensor: formats.Tensor{Name: "w", DType: formats.BF16, Shape: []int64{n, n}, Data: bytes.NewReader(raw)}}
+	var list []*directions
+	for range 2 {
+		v := mat.NewDense(n, r, nil)
+		for i := range v.RawMatrix().Data {
+			v.RawMatrix().Data[i] = rng.NormFloat64()
+		}
+		list = append(list, &directions{u: v, v: v, core: mat.NewDense(r, r, nil)})
+	}
+	for b.Loop() {
+		if _, err := w.project(list, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*2*n*n*2*r/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 }

@@ -15,6 +15,9 @@ type Options struct {
 	// Only are patterns, in the form of PEFT's rank_pattern, of module paths or tensor
 	// names: nothing else is compared, and nothing beside the weights. All where empty.
 	Only []string
+	// Base, if not nil, finds the weight of the base that an entry of one of two adapters
+	// updates; the directions of each ΔW are measured in it. Checkpoints have no use for it.
+	Base func(*adapter.Adapter, adapter.Entry) (Weight, error)
 	// Progress, if not nil, is called with the bytes read since the last call, from several
 	// goroutines.
 	Progress func(int64)
@@ -25,6 +28,7 @@ type Result struct {
 	OnlyA   []string `json:"only_in_a"` // tensors
 	OnlyB   []string `json:"only_in_b"`
 	Same    int      `json:"same"`    // tensors that have one type, one shape and the same bits
+	Alike   []string `json:"-"`       // their names, in A's order
 	Tensors []Tensor `json:"tensors"` // that are in both and not the same, in A's order
 	Modules []Module `json:"modules"` // of two adapters, all of them
 	Config  []Key    `json:"config"`
@@ -197,6 +201,7 @@ func (r *Result) tensors(ctx context.Context, a, b []formats.Tensor, pathA, path
 			r.Tensors = append(r.Tensors, t)
 		} else {
 			r.Same++
+			r.Alike = append(r.Alike, t.Name)
 		}
 	}
 	return total, nil

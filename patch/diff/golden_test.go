@@ -69,6 +69,7 @@ type goldens struct {
 	Tensors    map[string]*goldenValues           `json:"tensors"`
 	Wide       map[string]*goldenValues           `json:"wide"`
 	Adapters   map[string]map[string]goldenModule `json:"adapters"`
+	Base       map[string]map[string]goldenBase   `json:"base"`
 	Magnitudes map[string]*goldenValues           `json:"magnitudes"`
 }
 

@@ -8,6 +8,7 @@ OUT/wide.safetensors                a's floats in other types
 OUT/ADAPTER/                        PEFT LoRA directories: first, other (other rank, scale and modules), near (1e-6 from
                                     first), ulp (one factor element one ulp from first), scaled (lora_alpha halved),
                                     turned (another pair of factors of the same product, to rounding), dora-a, dora-b
+OUT/base.safetensors                a model that they are for: its weights lie across and along the adapters' directions
 OUT/golden.json                     for each pair what differs, from the dense matrices: sums in long double, singular
                                     values and vectors by numpy.linalg.svd in float64
 
@@ -217,7 +218,36 @@ def adapters(rng, out):
     save_adapter(out / "dora-a", first, 10, magnitude)
     save_adapter(out / "dora-b", first, 10, moved)
     golden = {name: modules(first, f, 10, alpha) for name, (f, alpha) in cases.items() if name != "first"}
+    base = base_of(rng, first)
+    (out / "base.safetensors").write_bytes(save(base))
+    golden["base"] = {name: amplification(base, cases[name][0], cases[name][1]) for name in ("first", "other")}
     return golden, {f"model.layers.0.{n}.magnitude": values(magnitude[n], moved[n]) for n in first}
+
+
+def base_of(rng, pairs):
+    """A weight for each module: noise, and some of what the first adapter writes."""
+    out = {}
+    for (name, f), dtype in zip(pairs.items(), [np.float32, BF16, np.float64]):
+        w = update(f, 10).astype(np.float64)
+        out[f"model.layers.0.{name}.weight"] = (0.3 * w + 7 * rng.standard_normal(SHAPES[name])).astype(dtype)
+    return out
+
+
+def amplification(base, adapter, alpha):
+    """What the base has in the directions of each update (LoRA, section 7.3)."""
+    out = {}
+    for name, f in adapter.items():
+        w = base[f"model.layers.0.{name}.weight"].astype(np.float64)
+        delta = update(f, alpha)
+        u, _, vt = np.linalg.svd(delta.astype(np.float64))
+        r = f[0].shape[0]
+        u, v = u[:, :r], vt[:r].T
+        projected = norm(u.T @ w @ v)
+        out[f"model.layers.0.{name}"] = {
+            "rank": r, "norm": float(norm(w)), "projected": float(projected), "factor": float(norm(delta) / projected),
+            "random": float(r * norm(w) / np.sqrt(WIDE(w.size))),
+        }
+    return out
 
 
 def main():
@@ -231,7 +261,7 @@ def main():
     for name, tensors in {"a": a, "b": b, "wide": wide}.items():
         (args.out / f"{name}.safetensors").write_bytes(save(tensors))
     pairs, magnitudes = adapters(rng, args.out)
-    golden = {"tensors": compare(a, b), "wide": compare(a, wide), "adapters": pairs, "magnitudes": magnitudes}
+    golden = {"tensors": compare(a, b), "wide": compare(a, wide), "base": pairs.pop("base"), "adapters": pairs, "magnitudes": magnitudes}
     (args.out / "golden.json").write_text(json.dumps(golden, indent=1, allow_nan=False) + "\n")
 
 

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"bytes"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/publish"
+	"github.com/seed-b982eded/graft/internal/atomicfile"
+	html "github.com/seed-b982eded/graft/patch/report"
+)
+
+// checkPage refuses a page of --html over an input or over the report, before any work is
+// done; as for a report, an old one is replaced.
+func checkPage(c *cli.Context, inputs ...string) error {
+	path := c.String("html")
+	if !c.IsSet("html") {
+		return nil
+	}
+	if other := c.String("report"); other != "" && overlap(path, other) {
+		return formats.Usagef("page %s overlaps report %s", formats.Quote(path), formats.Quote(other))
+	}
+	for _, in := range inputs {
+		if err := publish.CheckApart(in, path); err != nil {
+			return err
+		}
+	}
+	return atomicfile.Check(path, false, true)
+}
+
+// writePage writes a page whole or not at all.
+func writePage(path string, p *html.Page) error {
+	p.Maker = "graft " + readVersion().Version
+	var b bytes.Buffer
+	if err := html.Write(&b, p); err != nil {
+		return err
+	}
+	return writeWhole(path, b.Bytes())
+}
