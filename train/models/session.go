@@ -16,52 +16,49 @@ type Session interface {
 	Len() int
 }
 
-// llamaSession is a session of a llama.
-type llamaSession struct {
-	model *llama
+// decoderSession is a session of a decoder.
+type decoderSession struct {
+	model *decoder
 	tape  autodiff.Tape
 	cache cache
 }
 
 // NewSession begins a sequence. Adapters attached later affect the tokens after that
 // only, so attach them first.
-func (m *llama) NewSession() Session {
-	s := &llamaSession{model: m, cache: cache{layers: make([]cacheLayer, m.cfg.layers)}}
+func (m *decoder) NewSession() Session {
+	s := &decoderSession{model: m, cache: cache{layers: make([]cacheLayer, len(m.spec.layers))}}
 	s.tape.NoGrad = true
 	return s
 }
 
 // Len returns the number of tokens so far.
-func (s *llamaSession) Len() int { return s.cache.tokens }
+func (s *decoderSession) Len() int { return s.cache.tokens }
 
 // Step appends tokens and returns the scores of the next one.
-func (s *llamaSession) Step(ids []int32) ([]float32, error) {
+func (s *decoderSession) Step(ids []int32) ([]float32, error) {
 	m, past := s.model, s.cache.tokens
 	if len(ids) == 0 {
 		return nil, formats.Usagef("a step of a session needs a token")
 	}
-	if past+len(ids) > m.cfg.maxPositions {
-		return nil, formats.Usagef("%d tokens, but the model has %d positions", past+len(ids), m.cfg.maxPositions)
+	if past+len(ids) > m.spec.maxPositions {
+		return nil, formats.Usagef("%d tokens, but the model has %d positions", past+len(ids), m.spec.maxPositions)
 	}
-	positions := make([]int32, len(ids))
-	for i, id := range ids {
-		if err := checkToken(id, m.cfg.vocabulary); err != nil {
+	for _, id := range ids {
+		if err := checkToken(id, m.spec.vocabulary); err != nil {
 			return nil, formats.Usagef("%v", err)
 		}
-		positions[i] = int32(past + i)
 	}
 	s.tape.Reset()
-	p := pass{
-		tape: &s.tape, positions: positions, cache: &s.cache,
-		seqs: []autodiff.Seq{{Queries: len(ids), Keys: past + len(ids)}},
-	}
+	p := m.pass(&s.tape, []autodiff.Seq{{Queries: len(ids), Keys: past + len(ids)}})
+	p.cache = &s.cache
 	h := m.hidden(p, ids)
 	s.cache.tokens += len(ids)
 	last := s.tape.Rows(h, []int32{int32(len(ids) - 1)})
 	return m.scores(p, last).Data, nil
 }
 
-// cache holds the rotated keys and the values of a sequence.
+// cache holds the keys and values of a sequence, the keys turned already unless their
+// angles change with its length.
 type cache struct {
 	tokens int
 	layers []cacheLayer
