@@ -138,7 +138,7 @@ func (m *decoder) EndTokens() []int32 { return slices.Clone(m.ends) }
 type pass struct {
 	tape  *autodiff.Tape
 	seqs  []autodiff.Seq
-	turns []turns // by rope
+	turns [][]autodiff.Span // by rope
 	drop  dropout
 	cache *cache // nil but in a session
 }
@@ -146,7 +146,7 @@ type pass struct {
 func (m *decoder) pass(t *autodiff.Tape, seqs []autodiff.Seq) pass {
 	p := pass{tape: t, seqs: seqs}
 	for _, r := range m.turning {
-		p.turns = append(p.turns, r.turns(seqs))
+		p.turns = append(p.turns, r.spans(seqs))
 	}
 	return p
 }
@@ -179,19 +179,10 @@ func (m *decoder) attend(p pass, b *block, i int, h *autodiff.Value) *autodiff.V
 	t, s, layer := p.tape, &m.spec, m.spec.layers[i]
 	q, k, v := m.project(p, b, m.normed(t, h, b.attentionIn))
 	q, k = m.normed(t, q, b.queryNorm), m.normed(t, k, b.keyNorm)
-	turns := p.turns[layer.rope]
-	t.Rotate(q, s.headDim, turns.queries)
-	switch {
-	case p.cache == nil:
-		t.Rotate(k, s.headDim, turns.queries)
-	case s.ropes[layer.rope].longer == nil:
-		t.Rotate(k, s.headDim, turns.queries)
+	t.Rotate(q, s.headDim, p.turns[layer.rope])
+	t.Rotate(k, s.headDim, p.turns[layer.rope])
+	if p.cache != nil {
 		k, v = p.cache.extend(i, k, v)
-	default:
-		// The angles of all keys may change with the length, so the cache has them unturned.
-		k, v = p.cache.extend(i, k, v)
-		k = t.Columns(k, 0, k.Cols)
-		t.Rotate(k, s.headDim, turns.keys)
 	}
 	heads := autodiff.Heads{
 		Query: s.heads, KeyValue: s.keyValueHeads, Dim: s.headDim,

@@ -2,7 +2,6 @@ package models
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"math"
@@ -76,10 +75,6 @@ func (r noReads) ReadAt([]byte, int64) (int, error) {
 // same name has the same elements in every checkpoint; without data they must not be read.
 func smallCheckpoint(t *testing.T, cfg map[string]any, weights map[string]raw, rename func(string) string, data bool) *formats.Checkpoint {
 	t.Helper()
-	text, err := json.Marshal(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var tensors []formats.Tensor
 	for name, r := range weights {
 		x := formats.Tensor{Name: name, DType: r.dtype, Shape: r.shape, Data: noReads{t}}
@@ -98,12 +93,7 @@ func smallCheckpoint(t *testing.T, cfg map[string]any, weights map[string]raw, r
 		}
 		tensors = append(tensors, x)
 	}
-	c, err := formats.NewCheckpoint("small", formats.Directory, []formats.Shard{{Name: "model.safetensors", Tensors: tensors}},
-		[]formats.SideFile{{Name: "config.json", Size: int64(len(text)), Data: bytes.NewReader(text)}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return inMemoryCheckpoint(t, cfg, tensors)
 }
 
 func TestConfigRefusals(t *testing.T) {

@@ -184,18 +184,17 @@ func (t *turning) of(n int) *autodiff.Rotary {
 	return t.last
 }
 
-// turns are the angles of the rows of one pass.
-type turns struct {
-	queries []autodiff.Span
-	keys    []autodiff.Span // of the keys of earlier steps, too
+// changes reports whether the first tokens of a sequence turn otherwise when it grows
+// from one length to another.
+func (t *turning) changes(from, to int) bool {
+	return t.longer != nil && to > t.length && !(t.steady && from > t.length)
 }
 
-func (t *turning) turns(seqs []autodiff.Seq) turns {
-	var out turns
-	for _, s := range seqs {
-		table := t.of(s.Keys)
-		out.queries = append(out.queries, autodiff.Span{Rotary: table, From: s.Keys - s.Queries, Rows: s.Queries})
-		out.keys = append(out.keys, autodiff.Span{Rotary: table, Rows: s.Keys})
+// spans returns the angles of the queries of packed sequences.
+func (t *turning) spans(seqs []autodiff.Seq) []autodiff.Span {
+	out := make([]autodiff.Span, len(seqs))
+	for i, s := range seqs {
+		out[i] = autodiff.Span{Rotary: t.of(s.Keys), From: s.Keys - s.Queries, Rows: s.Queries}
 	}
 	return out
 }

@@ -1,11 +1,15 @@
 package models
 
 import (
+	"slices"
+
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/train/autodiff"
 )
 
-// Session is one sequence that grows, with the keys and values of its tokens kept.
+// Session is one sequence that grows, with the keys and values of its tokens kept. A model
+// whose angles depend on the length computes them anew when the angles change: once for
+// "longrope", and with every step beyond the original length for "dynamic".
 type Session interface {
 	// Step appends tokens, a whole prompt or one, and returns the scores of the token
 	// after the last: the row that Logits would return for it, within float32's
@@ -20,6 +24,7 @@ type Session interface {
 type decoderSession struct {
 	model *decoder
 	tape  autodiff.Tape
+	ids   []int32
 	cache cache
 }
 
@@ -48,8 +53,13 @@ func (s *decoderSession) Step(ids []int32) ([]float32, error) {
 			return nil, formats.Usagef("%v", err)
 		}
 	}
+	s.ids = append(s.ids, ids...)
+	if past > 0 && slices.ContainsFunc(m.turning, func(t *turning) bool { return t.changes(past, len(s.ids)) }) {
+		// What the layers made of the first tokens no longer holds either.
+		ids, s.cache.tokens = s.ids, 0
+	}
 	s.tape.Reset()
-	p := m.pass(&s.tape, []autodiff.Seq{{Queries: len(ids), Keys: past + len(ids)}})
+	p := m.pass(&s.tape, []autodiff.Seq{{Queries: len(ids), Keys: len(s.ids)}})
 	p.cache = &s.cache
 	h := m.hidden(p, ids)
 	s.cache.tokens += len(ids)
@@ -57,8 +67,7 @@ func (s *decoderSession) Step(ids []int32) ([]float32, error) {
 	return m.scores(p, last).Data, nil
 }
 
-// cache holds the keys and values of a sequence, the keys turned already unless their
-// angles change with its length.
+// cache holds the turned keys and the values of a sequence.
 type cache struct {
 	tokens int
 	layers []cacheLayer
