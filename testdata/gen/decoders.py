@@ -159,22 +159,22 @@ MODELS = {
         "config": {
             **ROPE,
             "rope_parameters": rope(
-                "yarn", factor=5.0, original_max_position_embeddings=16, beta_fast=2.0, beta_slow=0.2, truncate=False, mscale=2.0, mscale_all_dim=0.5
+                "yarn", factor=5.0, original_max_position_embeddings=16, beta_fast=2.0, beta_slow=0.2, truncate=False, mscale=3.0, mscale_all_dim=0.5
             ),
         },
         "matters": {
             "truncate": {
-                "rope_parameters": rope("yarn", factor=5.0, original_max_position_embeddings=16, beta_fast=2.0, beta_slow=0.2, mscale=2.0, mscale_all_dim=0.5)
+                "rope_parameters": rope("yarn", factor=5.0, original_max_position_embeddings=16, beta_fast=2.0, beta_slow=0.2, mscale=3.0, mscale_all_dim=0.5)
             },
             "mscale": {"rope_parameters": rope("yarn", factor=5.0, original_max_position_embeddings=16, beta_fast=2.0, beta_slow=0.2, truncate=False)},
             "fast": {
                 "rope_parameters": rope(
-                    "yarn", factor=5.0, original_max_position_embeddings=16, beta_slow=0.2, truncate=False, mscale=2.0, mscale_all_dim=0.5
+                    "yarn", factor=5.0, original_max_position_embeddings=16, beta_slow=0.2, truncate=False, mscale=3.0, mscale_all_dim=0.5
                 )
             },
             "slow": {
                 "rope_parameters": rope(
-                    "yarn", factor=5.0, original_max_position_embeddings=16, beta_fast=2.0, truncate=False, mscale=2.0, mscale_all_dim=0.5
+                    "yarn", factor=5.0, original_max_position_embeddings=16, beta_fast=2.0, truncate=False, mscale=3.0, mscale_all_dim=0.5
                 )
             },
         },
@@ -191,7 +191,7 @@ MODELS = {
             "num_hidden_layers": 3,
             "sliding_window": 7,
             "query_pre_attn_scalar": 5,
-            "attn_logit_softcapping": 1.5,
+            "attn_logit_softcapping": 0.7,
             "final_logit_softcapping": 0.9,
             "tie_word_embeddings": True,
             "rope_parameters": rope("default"),

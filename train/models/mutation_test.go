@@ -106,7 +106,7 @@ var mutations = []mutation{
 		s.glu = func(t *autodiff.Tape, gate, up *autodiff.Value) *autodiff.Value { return t.SwiGLU(up, gate) }
 	}},
 	{model: "phi3-longrope", option: "scaling", config: map[string]any{"rope_scaling": nil}},
-	{model: "phi3-longrope", option: "long_factor", config: map[string]any{"rope_scaling": inner{"long_factor": []float64{3, 7.5, 10}}}},
+	{model: "phi3-longrope", option: "long_factor", config: map[string]any{"rope_scaling": inner{"long_factor": []float64{3, 5, 11}}}},
 	{model: "phi3-longrope", option: "original_max_position_embeddings", config: map[string]any{"original_max_position_embeddings": 75}},
 	{model: "phi3-longrope", option: "attention_factor", config: map[string]any{"rope_scaling": inner{"attention_factor": 1.0}}},
 }
