@@ -133,7 +133,7 @@ MODELS = {
         "kind": "llama",
         "config": {**ROPE, "max_position_embeddings": 30, "rope_parameters": rope("dynamic", factor=2.5)},
         "rewrite": old_rope,
-        "matters": {"scaling": PLAIN, "length": {"max_position_embeddings": 36}},
+        "matters": {"scaling": PLAIN, "length": {"max_position_embeddings": 60}},
     },
     "llama-llama3": {
         "kind": "llama",

@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -280,5 +281,35 @@ func TestAllLinearOfDecoders(t *testing.T) {
 				t.Errorf("PEFT selected %s", want[i])
 			}
 		})
+	}
+}
+
+func TestDecodersGiveTheSameBitsForAnyGOMAXPROCS(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	ids, _ := decoderIDs(t, "long_ids")
+	b := Batch{Rows: 2, Cols: 37, IDs: ids[:74], Labels: ids[1:75], Lens: []int{37, 21}, Seed: 3}
+	for _, name := range decoderNames(t) {
+		var sum float64
+		var want []float32
+		for _, n := range []int{1, 2, 7} {
+			runtime.GOMAXPROCS(n)
+			m, err := Load(openDecoder(t, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Train(decoderAdapter(t, name), TrainOptions{Dropout: 0.1}); err != nil {
+				t.Fatal(err)
+			}
+			got, _, err := m.LossGrad(b, 0.01)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want == nil {
+				sum, want = got, grads(m)
+			}
+			if got != sum || !slices.Equal(grads(m), want) {
+				t.Errorf("%s: GOMAXPROCS=%d gives other bits", name, n)
+			}
+		}
 	}
 }

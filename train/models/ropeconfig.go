@@ -182,7 +182,7 @@ func (r *ropeReader) number(key string, fallback float64) float64 {
 	if v == nil && !math.IsNaN(fallback) {
 		return fallback
 	}
-	if f, ok := number(v); ok && f > 0 && f <= maxDimension {
+	if f, ok := number(v); ok && f > 0 && !math.IsInf(f, 0) {
 		return f
 	}
 	if v == nil {
@@ -229,10 +229,10 @@ func (r *ropeReader) original(outside any, maxPositions int) int {
 		fallback = int(n)
 	}
 	n := r.number("original_max_position_embeddings", float64(fallback))
-	if n != math.Trunc(n) || outside != nil && int(n) != fallback {
+	if n != math.Trunc(n) || n > maxDimension || outside != nil && int(n) != fallback {
 		r.reject("has original_max_position_embeddings of %g beside %d", n, fallback)
 	}
-	return max(int(n), 1)
+	return max(int(min(n, maxDimension)), 1)
 }
 
 // addRope adds the rope that was read to the spec. theta and original are what stands outside of the object.
