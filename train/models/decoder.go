@@ -181,14 +181,16 @@ func (m *decoder) attend(p pass, b *block, i int, h *autodiff.Value) *autodiff.V
 	q, k = m.normed(t, q, b.queryNorm), m.normed(t, k, b.keyNorm)
 	t.Rotate(q, s.headDim, p.turns[layer.rope])
 	t.Rotate(k, s.headDim, p.turns[layer.rope])
+	seqs := p.seqs
 	if p.cache != nil {
-		k, v = p.cache.extend(i, k, v)
+		k, v = p.cache.extend(i, k, v, layer.window)
+		seqs = []autodiff.Seq{{Queries: q.Rows, Keys: k.Rows}}
 	}
 	heads := autodiff.Heads{
 		Query: s.heads, KeyValue: s.keyValueHeads, Dim: s.headDim,
 		Scale: s.scoreScale, Cap: s.scoreCap, Window: layer.window,
 	}
-	y := b.o.apply(t, t.Attention(q, k, v, heads, p.seqs), p.drop)
+	y := b.o.apply(t, t.Attention(q, k, v, heads, seqs), p.drop)
 	y = m.normed(t, y, b.attentionOut)
 	t.Add(y, h)
 	return y

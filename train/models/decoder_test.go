@@ -222,6 +222,29 @@ func TestDecoderSessions(t *testing.T) {
 	}
 }
 
+// A layer that slides keeps no more than its window, twice over.
+func TestSessionForgetsWhatNoTokenSees(t *testing.T) {
+	m, err := Load(openDecoder(t, "qwen2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, _ := decoderIDs(t, "long_ids")
+	s := m.NewSession().(*decoderSession)
+	for _, id := range ids {
+		if _, err := s.Step([]int32{id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const cols, window = 10, 9
+	for i, l := range s.cache.layers {
+		for _, b := range []rowBuffer{l.keys, l.values} {
+			if rows := len(b.data) / cols; i > 0 && rows > 2*window || i == 0 && rows < len(ids) {
+				t.Errorf("layer %d keeps room for %d rows", i, rows)
+			}
+		}
+	}
+}
+
 // Rows of different lengths are the same rows alone, also where the length decides.
 func TestDecoderRowsDoNotMix(t *testing.T) {
 	ids, _ := decoderIDs(t, "long_ids")

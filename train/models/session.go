@@ -31,7 +31,8 @@ type decoderSession struct {
 // NewSession begins a sequence. Adapters attached later affect the tokens after that
 // only, so attach them first.
 func (m *decoder) NewSession() Session {
-	s := &decoderSession{model: m, cache: cache{layers: make([]cacheLayer, len(m.spec.layers))}}
+	s := &decoderSession{model: m}
+	s.cache.layers = make([]struct{ keys, values rowBuffer }, len(m.blocks))
 	s.tape.NoGrad = true
 	return s
 }
@@ -67,30 +68,39 @@ func (s *decoderSession) Step(ids []int32) ([]float32, error) {
 	return m.scores(p, last).Data, nil
 }
 
-// cache holds the turned keys and the values of a sequence.
+// cache holds the turned keys and the values of a sequence, of a layer with a window those
+// that the next token may see.
 type cache struct {
 	tokens int
-	layers []cacheLayer
+	layers []struct{ keys, values rowBuffer }
 }
 
-type cacheLayer struct{ keys, values []float32 }
-
-// extend appends the rows of k and v to layer i and returns all rows.
-func (c *cache) extend(i int, k, v *autodiff.Value) (keys, values *autodiff.Value) {
-	l, n := &c.layers[i], c.tokens+k.Rows
-	l.keys = appendRows(l.keys, c.tokens*k.Cols, k.Data)
-	l.values = appendRows(l.values, c.tokens*v.Cols, v.Data)
-	return autodiff.Frozen(n, k.Cols, l.keys[:n*k.Cols]), autodiff.Frozen(n, v.Cols, l.values[:n*v.Cols])
-}
-
-// appendRows writes rows after the first n elements of buf, which doubles when it is
-// full.
-func appendRows(buf []float32, n int, rows []float32) []float32 {
-	if n+len(rows) > len(buf) {
-		bigger := autodiff.NewBuffer(max(2*len(buf), n+len(rows)))
-		copy(bigger, buf[:n])
-		buf = bigger
+// extend appends the rows of k and v to layer i and returns all rows that are kept.
+func (c *cache) extend(i int, k, v *autodiff.Value, window int) (keys, values *autodiff.Value) {
+	keep := c.tokens
+	if window > 0 {
+		keep = min(keep, window-1)
 	}
-	copy(buf[n:], rows)
-	return buf
+	l := &c.layers[i]
+	return l.keys.extend(k, keep), l.values.extend(v, keep)
+}
+
+// rowBuffer is a queue of rows in one piece of memory.
+type rowBuffer struct {
+	data []float32
+	end  int // elements before the end of the last row
+}
+
+// extend appends the rows of x to the last rows that are kept.
+func (b *rowBuffer) extend(x *autodiff.Value, keep int) *autodiff.Value {
+	kept := b.data[b.end-keep*x.Cols : b.end]
+	n := len(kept) + len(x.Data)
+	if b.end+len(x.Data) > len(b.data) {
+		if 2*n > len(b.data) {
+			b.data = autodiff.NewBuffer(2 * n)
+		}
+		b.end = copy(b.data, kept)
+	}
+	b.end += copy(b.data[b.end:], x.Data)
+	return autodiff.Frozen(keep+x.Rows, x.Cols, b.data[b.end-n:b.end])
 }
