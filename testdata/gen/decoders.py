@@ -14,8 +14,8 @@ or, where the list below says so, as older versions wrote it. Weights are N(0, 0
                            before the first step
 
 All is computed in float64 with eager attention; what transformers itself does in float32 (angles, norms of Gemma, the softmax)
-stays float32. The script asserts that every option of a model moves the logits: with the option changed as listed under `matters`,
-transformers gives logits that differ by more than 2 % of their rms.
+stays float32. In every model each option moves the logits: with the option changed as listed under `matters`, transformers gives
+logits that differ by more than 2 % of their rms. Weights with which that is not so are drawn again.
 """
 
 import argparse
@@ -338,16 +338,18 @@ def write_model(directory, name, spec, torch):
         check(torch.equal(before, after), name, "is another model in the old form of its config")
 
 
-def assert_options_matter(directory, name, spec, ids, torch):
-    """Each change of the config must change what the same weights compute."""
+def options_matter(directory, name, spec, ids, torch):
+    """Whether each change of the config changes what the same weights compute."""
     from transformers import AutoConfig
 
     base = logits_of(load(directory, torch), ids, torch)
     for what, changes in spec["matters"].items():
         config = AutoConfig.for_model(spec["kind"], **copy.deepcopy({**spec["config"], **changes}))
         moved = relative(logits_of(load(directory, torch, config), ids, torch), base)
-        check(moved > MATTERS, name, what, "moves the logits by", moved, "only")
         print(f"  {what}: {moved:.3f}")
+        if moved < MATTERS:
+            return False
+    return True
 
 
 def float32_file(path, torch):
@@ -418,10 +420,14 @@ def main():
         print(name)
         torch.manual_seed(args.seed * 1000 + number)
         directory = args.out / name
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir()
-        write_model(directory, name, spec, torch)
-        assert_options_matter(directory, name, spec, inputs["long_ids"], torch)
+        for _ in range(20):
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            write_model(directory, name, spec, torch)
+            if options_matter(directory, name, spec, inputs["long_ids"], torch):
+                break
+        else:
+            check(False, name, "has an option that hardly matters")
         write_reference(directory, name, inputs, torch)
 
 
