@@ -249,22 +249,23 @@ func opCases() []opCase {
 			},
 		},
 		{
-			// Columns that overlap, and some that nobody asks for.
-			name:   "Columns",
+			// Parts of one width and a third that nobody asks for.
+			name:   "Split",
 			shapes: [][2]int{{75, 131}},
 			forward: func(in []mat) mat {
 				y := newMat(in[0].rows, 60)
 				for i := range y.rows {
 					for j := range y.cols {
-						y.set(i, j, in[0].at(i, 17+j)+in[0].at(i, 71+j))
+						y.set(i, j, testScale*in[0].at(i, j)+in[0].at(i, 60+j))
 					}
 				}
 				return y
 			},
 			build: func(t *Tape, in []*Value) *Value {
-				y := t.Columns(in[0], 17, 60)
-				t.Add(y, t.Columns(in[0], 71, 60))
-				return y
+				parts := t.Split(copied(t, in[0]), 60, 60, 11)
+				t.Scale(parts[0], testScale)
+				t.Add(parts[0], parts[1])
+				return parts[0]
 			},
 		},
 		{

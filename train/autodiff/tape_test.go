@@ -157,6 +157,26 @@ func TestArenaFollowsShapes(t *testing.T) {
 	}
 }
 
+// What was split does not take memory until its gradient does.
+func TestSplitFreesWhatItSplits(t *testing.T) {
+	var tape Tape
+	x := copied(&tape, Trainable(9, 40, NewBuffer(360), NewBuffer(360)))
+	buf := x.buf
+	parts := tape.Split(x, 17, 23)
+	if buf.busy {
+		t.Error("the buffer is not free")
+	}
+	again := copied(&tape, Frozen(9, 40, NewBuffer(360)))
+	if again.buf != buf {
+		t.Error("the buffer is not used again")
+	}
+	tape.AddGrad(parts[1], make([]float32, 9*23))
+	tape.Backward()
+	if !buf.busy {
+		t.Error("Backward gave another value's buffer back")
+	}
+}
+
 func TestSizeClasses(t *testing.T) {
 	for n := range 100_000 {
 		c := sizeClass(n)
@@ -199,7 +219,8 @@ func TestProgrammingErrorsPanic(t *testing.T) {
 		"positions":    func(t *Tape) { t.Rotate(copied(t, leaf(2, 4)), 4, []Span{{NewRotary([]float32{1, 0.25}, 1), 0, 1}}) },
 		"short heads":  func(t *Tape) { t.Rotate(copied(t, leaf(2, 4)), 2, []Span{{NewRotary([]float32{1, 0.25}, 1), 0, 2}}) },
 		"head norm":    func(t *Tape) { t.RMSNorm(leaf(2, 4), leaf(1, 3), RMS{}) },
-		"columns":      func(t *Tape) { t.Columns(leaf(2, 4), 2, 3) },
+		"split":        func(t *Tape) { t.Split(copied(t, leaf(2, 4)), 2, 1) },
+		"split leaf":   func(t *Tape) { t.Split(leaf(2, 4), 2, 2) },
 		"keys": func(t *Tape) {
 			t.Attention(leaf(2, 4), leaf(1, 4), leaf(1, 4), Heads{Query: 1, KeyValue: 1, Dim: 4}, []Seq{{2, 1}})
 		},

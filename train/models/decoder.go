@@ -203,8 +203,8 @@ func (m *decoder) project(p pass, b *block, x *autodiff.Value) (q, k, v *autodif
 		return b.q.apply(t, x, p.drop), b.k.apply(t, x, p.drop), b.v.apply(t, x, p.drop)
 	}
 	queries, keys := m.spec.heads*m.spec.headDim, m.spec.keyValueHeads*m.spec.headDim
-	y := b.qkv.apply(t, x, p.drop)
-	return t.Columns(y, 0, queries), t.Columns(y, queries, keys), t.Columns(y, queries+keys, keys)
+	parts := t.Split(b.qkv.apply(t, x, p.drop), queries, keys, keys)
+	return parts[0], parts[1], parts[2]
 }
 
 // feedForward returns h + mlp(norm(h)), with the layer's output normed again where the
@@ -214,8 +214,8 @@ func (m *decoder) feedForward(p pass, b *block, h *autodiff.Value) *autodiff.Val
 	x := m.normed(t, h, b.mlpIn)
 	var gate, up *autodiff.Value
 	if m.spec.fused {
-		y := b.gateUp.apply(t, x, p.drop)
-		gate, up = t.Columns(y, 0, m.spec.intermediate), t.Columns(y, m.spec.intermediate, m.spec.intermediate)
+		parts := t.Split(b.gateUp.apply(t, x, p.drop), m.spec.intermediate, m.spec.intermediate)
+		gate, up = parts[0], parts[1]
 	} else {
 		gate, up = b.gate.apply(t, x, p.drop), b.up.apply(t, x, p.drop)
 	}
