@@ -76,6 +76,7 @@ func readSpec(file string, doc *strictjson.Object, f family, tensors int) (spec,
 	s := f.read(o)
 	o.mustBe("attention_dropout", "0", 0.)
 	o.mustBeEmpty("quantization_config")
+	o.mustBeEmpty("quantization") // MLX's name for it
 	o.mustBeEmpty("pruned_heads")
 	o.architectures(f.classes)
 	if err := o.problems.Err(); err != nil {
