@@ -2,8 +2,10 @@ package models
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/internal/strictjson"
@@ -62,7 +64,7 @@ func (o *options) partRotary(s *spec) {
 // rope_parameters has an object for each, and before there were rope_local_base_freq, and
 // rope_theta and rope_scaling for the layers that do not slide.
 func (o *options) rotaryByKind(s *spec, kinds []string) {
-	ropes := map[string]*ropeReader{full: o.ropeNamed("rope_scaling", o.doc), sliding: o.ropeNamed("", nil)}
+	ropes := map[string]*ropeReader{full: o.ropeNamed("rope_scaling", o.doc), sliding: o.ropeNamed(sliding, nil)}
 	thetas := map[string]float64{full: o.positive("rope_theta", 0), sliding: o.positive("rope_local_base_freq", 0)}
 	usual := map[string]float64{full: 1e6, sliding: usualTheta}
 	o.mustBe("partial_rotary_factor", "1", 1.)
@@ -176,7 +178,7 @@ func (r *ropeReader) get(key string) any {
 	return r.object.Get(key)
 }
 
-// number reads a positive number; without a fallback, NaN, it must be there.
+// number reads a positive number; see must.
 func (r *ropeReader) number(key string, fallback float64) float64 {
 	v := r.get(key)
 	if v == nil && !math.IsNaN(fallback) {
@@ -193,6 +195,7 @@ func (r *ropeReader) number(key string, fallback float64) float64 {
 	return 1
 }
 
+// must, as a fallback, says that there is none.
 var must = math.NaN()
 
 // part reads partial_rotary_factor.
@@ -203,39 +206,56 @@ func (r *ropeReader) part(fallback float64) float64 {
 // factors reads a list of positive numbers, one for each frequency.
 func (r *ropeReader) factors(key string) []float64 {
 	list, _ := r.get(key).([]any)
-	out := make([]float64, 0, r.dim/2)
-	for _, v := range list {
-		if f, ok := number(v); ok && f > 0 && len(out) < r.dim/2 {
-			out = append(out, f)
-		}
+	out := make([]float64, r.dim/2)
+	good := len(list) == len(out)
+	for i := range min(len(list), len(out)) {
+		var ok bool
+		out[i], ok = number(list[i])
+		good = good && ok && out[i] > 0
 	}
-	if len(out) != r.dim/2 || len(list) != r.dim/2 {
-		r.reject("%s must be a list of %d positive numbers", key, r.dim/2)
-		return nil
+	if !good {
+		r.reject("%s must be a list of %d positive numbers", key, len(out))
 	}
 	return out
 }
 
 // original reads original_max_position_embeddings, which may also stand outside of the
 // object and then counts; without both it is the model's length.
-func (r *ropeReader) original(outside any, maxPositions int) int {
-	fallback := maxPositions
-	if outside != nil {
-		n, ok := number(outside)
+func (r *ropeReader) original(l lengths) int {
+	fallback := l.positions
+	if l.original != nil {
+		n, ok := number(l.original)
 		if !ok || n < 1 || n > maxDimension || n != math.Trunc(n) {
-			r.options.reject("original_max_position_embeddings", "must be a whole number from 1 to %d (got %s)", maxDimension, show(outside))
-			return maxPositions
+			r.options.reject("original_max_position_embeddings", "must be a whole number from 1 to %d (got %s)", maxDimension, show(l.original))
+			return l.positions
 		}
 		fallback = int(n)
 	}
 	n := r.number("original_max_position_embeddings", float64(fallback))
-	if n != math.Trunc(n) || n > maxDimension || outside != nil && int(n) != fallback {
+	if n != math.Trunc(n) || n > maxDimension || l.original != nil && int(n) != fallback {
 		r.reject("has original_max_position_embeddings of %g beside %d", n, fallback)
 	}
 	return max(int(min(n, maxDimension)), 1)
 }
 
-// addRope adds the rope that was read to the spec. theta and original are what stands outside of the object.
+// lengths are what stands outside of the object that describes a rope.
+type lengths struct {
+	positions int // max_position_embeddings
+	original  any // original_max_position_embeddings
+}
+
+// ropeKinds are the values of rope_type: what reads the keys of each.
+var ropeKinds = map[string]func(r *ropeReader, l lengths) rope{
+	"default":  func(r *ropeReader, _ lengths) rope { return r.plain() },
+	"linear":   func(r *ropeReader, l lengths) rope { return r.linear(r.number("factor", must), l.positions) },
+	"dynamic":  (*ropeReader).readDynamic,
+	"llama3":   (*ropeReader).readLlama3,
+	"yarn":     (*ropeReader).readYarn,
+	"longrope": (*ropeReader).readLongRope,
+}
+
+// addRope adds the rope that was read to the spec. theta and original are what stands
+// outside of the object.
 func (o *options) addRope(s *spec, r *ropeReader, theta float64, original any) {
 	switch {
 	case theta != 0 && r.theta != 0 && theta != r.theta:
@@ -249,55 +269,13 @@ func (o *options) addRope(s *spec, r *ropeReader, theta float64, original any) {
 		o.reject("head_dim", "must be even for rotary embeddings (got %d elements that turn)", r.dim)
 		return
 	}
-	var out rope
-	switch r.kind {
-	case "default":
-		out = r.plain()
-	case "linear":
-		out = r.linear(r.number("factor", must), s.maxPositions)
-	case "dynamic":
-		if r.dim == 2 {
-			r.reject("rope_type \"dynamic\" cannot be computed for heads of 2")
-			return
-		}
-		out = r.dynamic(r.number("factor", must), s.maxPositions)
-	case "llama3":
-		low, high := r.number("low_freq_factor", must), r.number("high_freq_factor", must)
-		if high <= low {
-			r.reject("high_freq_factor must be above low_freq_factor (got %g and %g)", high, low)
-		}
-		out = r.llama3(r.number("factor", must), low, high, r.original(original, s.maxPositions))
-	case "yarn":
-		y := yarn{
-			factor:   r.number("factor", must),
-			original: r.original(original, s.maxPositions),
-			betaFast: r.number("beta_fast", 32), betaSlow: r.number("beta_slow", 1),
-			scale:  r.number("attention_factor", 0),
-			mscale: r.number("mscale", 0), mscaleAll: r.number("mscale_all_dim", 0),
-			truncate: true,
-		}
-		switch v := r.get("truncate").(type) {
-		case nil:
-		case bool:
-			y.truncate = v
-		default:
-			r.reject("truncate must be true or false (got %s)", show(v))
-		}
-		if r.theta <= 1 {
-			r.reject("rope_theta must be above 1 for \"yarn\" (got %g)", r.theta)
-		}
-		out = r.yarn(y)
-	case "longrope":
-		length := r.original(original, s.maxPositions)
-		short, long := r.factors("short_factor"), r.factors("long_factor")
-		if short == nil || long == nil {
-			return
-		}
-		out = r.longRope(short, long, r.longRopeScale(length, s.maxPositions), length)
-	default:
-		r.reject("rope_type %s is not implemented (known: default, dynamic, linear, llama3, longrope, yarn)", formats.Quote(r.kind))
+	read, ok := ropeKinds[r.kind]
+	if !ok {
+		known := strings.Join(slices.Sorted(maps.Keys(ropeKinds)), ", ")
+		r.reject("rope_type %s is not implemented (known: %s)", formats.Quote(r.kind), known)
 		return
 	}
+	out := read(r, lengths{s.maxPositions, original})
 	for _, key := range r.keys() {
 		if r.object.Get(key) != nil && !slices.Contains(r.read, key) {
 			r.reject("%s is not implemented for rope_type %q", formats.Quote(key), r.kind)
@@ -306,13 +284,51 @@ func (o *options) addRope(s *spec, r *ropeReader, theta float64, original any) {
 	s.ropes = append(s.ropes, out)
 }
 
-// longRopeScale is how much longer queries and keys become: attention_factor, or by the
-// factor that the length grew by.
-func (r *ropeReader) longRopeScale(original, maxPositions int) float64 {
-	factor := r.number("factor", float64(maxPositions)/float64(original))
+func (r *ropeReader) readDynamic(l lengths) rope {
+	if r.dim == 2 {
+		r.reject("rope_type \"dynamic\" cannot be computed for heads of 2")
+	}
+	return r.dynamic(r.number("factor", must), l.positions)
+}
+
+func (r *ropeReader) readLlama3(l lengths) rope {
+	low, high := r.number("low_freq_factor", must), r.number("high_freq_factor", must)
+	if high <= low {
+		r.reject("high_freq_factor must be above low_freq_factor (got %g and %g)", high, low)
+	}
+	return r.llama3(r.number("factor", must), low, high, r.original(l))
+}
+
+func (r *ropeReader) readYarn(l lengths) rope {
+	y := yarn{
+		factor:   r.number("factor", must),
+		original: r.original(l),
+		betaFast: r.number("beta_fast", 32), betaSlow: r.number("beta_slow", 1),
+		scale:  r.number("attention_factor", 0),
+		mscale: r.number("mscale", 0), mscaleAll: r.number("mscale_all_dim", 0),
+		truncate: true,
+	}
+	switch v := r.get("truncate").(type) {
+	case nil:
+	case bool:
+		y.truncate = v
+	default:
+		r.reject("truncate must be true or false (got %s)", show(v))
+	}
+	if r.theta <= 1 {
+		r.reject("rope_theta must be above 1 for \"yarn\" (got %g)", r.theta)
+	}
+	return r.yarn(y)
+}
+
+// readLongRope reads the factors of each frequency, and how much longer queries and keys
+// become: attention_factor, or by the factor that the length grew by.
+func (r *ropeReader) readLongRope(l lengths) rope {
+	original := r.original(l)
+	factor := r.number("factor", float64(l.positions)/float64(original))
 	scale := 1.
 	if factor > 1 && original > 1 {
 		scale = math.Sqrt(1 + math.Log(factor)/math.Log(float64(original)))
 	}
-	return r.number("attention_factor", scale)
+	return r.longRope(r.factors("short_factor"), r.factors("long_factor"), r.number("attention_factor", scale), original)
 }
