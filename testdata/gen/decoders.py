@@ -6,6 +6,9 @@ OUT/inputs.safetensors, for all models:
   long_ids [1, 75], short_ids [1, 12]   for logits: longer than every window and original length, and shorter
   batches [5, 2, 41]                    step t trains on batches[t % 5]: inputs are [:, :-1], labels [:, 1:]
 
+OUT/frequencies.json has the frequencies and the scale of rotary embeddings by transformers for heads of published sizes, each with a
+config, and for how many tokens. Nothing random is in it.
+
 OUT/NAME/ is a model directory as save_pretrained writes it (BF16, real names), its config in the form of transformers 5
 or, where the list below says so, as older versions wrote it. Weights are N(0, 0.1); norms and biases are far from 1 and 0.
   adapter/                 by PEFT: all-linear, rank 3, alpha 7, B nonzero
@@ -24,7 +27,7 @@ import json
 import shutil
 from pathlib import Path
 
-from common import begin, check, save_adapter, save_tensors
+from common import begin, check, save_adapter, save_json, save_tensors
 
 STEPS = 20
 VOCABULARY = 53
@@ -85,6 +88,57 @@ def old_phi3(config):
     config["rope_scaling"] = {"type": "longrope", "short_factor": parameters["short_factor"], "long_factor": parameters["long_factor"]}
     config["torch_dtype"] = config.pop("dtype")
 
+
+BIG = {"vocab_size": 9, "hidden_size": 4096, "intermediate_size": 9, "num_hidden_layers": 1, "num_attention_heads": 32, "num_key_value_heads": 8, "pad_token_id": 0}
+FREQUENCIES = {
+    "default": ("llama", 9, {**BIG, "max_position_embeddings": 8192, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}),
+    "linear": ("llama", 9, {**BIG, "max_position_embeddings": 4096, "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}}),
+    "dynamic": ("llama", 6001, {**BIG, "max_position_embeddings": 4096, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}),
+    "llama3": (
+        "llama",
+        9,
+        {
+            **BIG,
+            "max_position_embeddings": 131072,
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 5e5,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+        },
+    ),
+    "yarn": (
+        "qwen2",
+        9,
+        {
+            **BIG,
+            "max_position_embeddings": 131072,
+            "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_position_embeddings": 32768},
+        },
+    ),
+    "longrope": (
+        "phi3",
+        5000,
+        {
+            **BIG,
+            "hidden_size": 3072,
+            "num_attention_heads": 24,
+            "max_position_embeddings": 131072,
+            "original_max_position_embeddings": 4096,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 1e4,
+                "partial_rotary_factor": 0.75,
+                "short_factor": [1 + i / 64 for i in range(48)],
+                "long_factor": [1 + i / 3 for i in range(48)],
+                "original_max_position_embeddings": 4096,
+            },
+        },
+    ),
+}
 
 PLAIN = {"rope_parameters": rope("default")}
 FAST, SLOW = [1.0, 1.25, 1.5], [3.0, 7.5, 11.0]
@@ -287,6 +341,25 @@ def make_inputs(torch):
     }
 
 
+def write_frequencies(path, torch):
+    from transformers import AutoConfig, AutoModel
+
+    out = {}
+    for name, (kind, tokens, options) in FREQUENCIES.items():
+        config = AutoConfig.for_model(kind, **copy.deepcopy(options))
+        with torch.device("meta"):
+            layer = type(AutoModel.from_config(config).rotary_emb)
+        rotary = layer(config)
+        rotary(torch.zeros(1), torch.arange(tokens)[None])  # recomputes what depends on the length
+        out[name] = {
+            "config": {"model_type": kind, **options},
+            "tokens": tokens,
+            "frequencies": [float(f) for f in rotary.inv_freq],
+            "scale": float(rotary.attention_scaling),
+        }
+    save_json(path, out)
+
+
 def randomize(model, torch):
     centre = 0.0 if "gemma" in model.config.model_type else 1.0
     with torch.no_grad():
@@ -414,6 +487,7 @@ def main():
     inputs = make_inputs(torch)
     args.out.mkdir(parents=True, exist_ok=True)
     save_tensors(args.out / "inputs.safetensors", inputs)
+    write_frequencies(args.out / "frequencies.json", torch)
     for number, (name, spec) in enumerate(MODELS.items()):
         if name not in args.only:
             continue

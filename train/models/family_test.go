@@ -1,7 +1,11 @@
 package models
 
 import (
+	"encoding/json"
+	"maps"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,6 +139,58 @@ func TestPublishedConfigs(t *testing.T) {
 			r := s.ropes[s.layers[0].rope]
 			if s.maxPositions != c.maxPositions || 2*len(r.frequencies) != c.turned || windows != c.windows || s.tied != c.tied || math.Abs(float64(r.scale)-c.ropeScale) > 1e-6 {
 				t.Errorf("%d positions, %d turn, %s, tied %v, scale %v", s.maxPositions, 2*len(r.frequencies), windows, s.tied, r.scale)
+			}
+		})
+	}
+}
+
+// At the sizes of published models the frequencies are those of transformers: far positions
+// see every bit. PyTorch's power is off by a unit in the last place now and then, and its
+// inverse by two.
+func TestFrequenciesOfTransformers(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(decoders, "frequencies.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases map[string]struct {
+		Config      json.RawMessage
+		Tokens      int
+		Frequencies []float64
+		Scale       float64
+	}
+	if err := json.Unmarshal(text, &cases); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(ropeKinds)) {
+		t.Run(kind, func(t *testing.T) {
+			c := cases[kind]
+			doc, err := strictjson.ParseObject(c.Config, formats.MaxJSONDepth)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := readSpec(kind, doc, families[doc.Get("model_type").(string)], 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := s.ropes[0]
+			got := r.frequencies
+			if r.longer != nil && c.Tokens > r.length {
+				got = r.longer(c.Tokens)
+			}
+			if len(got) != len(c.Frequencies) || math.Abs(float64(r.scale)-c.Scale) > 1e-7 {
+				t.Fatalf("%d frequencies and a scale of %v, want %d and %v", len(got), r.scale, len(c.Frequencies), c.Scale)
+			}
+			same := 0
+			for i, f := range got {
+				want := float32(c.Frequencies[i])
+				if f == want {
+					same++
+				} else if math.Abs(float64(f-want)) > 0x1p-22*float64(want) {
+					t.Errorf("frequency %d is %v, want %v", i, f, want)
+				}
+			}
+			if t.Logf("%d of %d are the same", same, len(got)); same < len(got)*9/10 {
+				t.Errorf("%d of %d are the same only", same, len(got))
 			}
 		})
 	}

@@ -67,8 +67,11 @@ func (b ropeBase) dynamic(factor float64, length int) rope {
 	r := b.plain()
 	r.length, r.reach = length, stretched(length, factor)
 	r.longer = func(n int) []float32 {
+		// In float32, as in transformers.
 		d, raised := float64(b.dim), b
-		raised.theta *= math.Pow(factor*float64(n)/float64(length)-(factor-1), d/(d-2))
+		stretch := float32(factor*float64(n))/float32(length) - float32(factor-1)
+		power := float32(math.Pow(float64(stretch), d/(d-2)))
+		raised.theta = float64(float32(b.theta) * power)
 		return raised.frequencies()
 	}
 	return r
