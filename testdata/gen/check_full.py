@@ -199,7 +199,10 @@ def run(args, torch):
 
     unmerged = logits(with_adapters(load(args.base, compute, torch), args.adapter))
     plain = logits(load(args.base, compute, torch))
-    ours, theirs = logits(load(args.merged, compute, torch)), logits(peft_merged.to(compute))
+    # A buffer that is not saved, such as the scale of Gemma's embeddings, is rounded by a load in BF16.
+    wide = load(args.base, compute, torch)
+    wide.load_state_dict(peft_merged.state_dict())
+    ours, theirs = logits(load(args.merged, compute, torch)), logits(wide)
     scale = max(1.0, unmerged.abs().max().item())
     far, far_peft = (ours - unmerged).abs().max().item(), (theirs - unmerged).abs().max().item()
     numbers.update(

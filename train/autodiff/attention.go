@@ -13,18 +13,31 @@ type Seq struct{ Queries, Keys int }
 
 // Heads says how columns are cut into heads: q has Query·Dim columns, k and v have
 // KeyValue·Dim, and Query/KeyValue successive query heads share one of k and v
-// (Ainslie et al., "GQA", 2023).
-type Heads struct{ Query, KeyValue, Dim int }
+// (Ainslie et al., "GQA", 2023). The fields that may be zero say how a head's scores
+// are made.
+type Heads struct {
+	Query, KeyValue, Dim int
+
+	// Scale is what q·k is multiplied by; 0 means 1/√Dim.
+	Scale float32
+	// Cap, unless it is 0, bends the scaled scores s to Cap·tanh(s/Cap) before the
+	// softmax (Gemma Team, "Gemma 2", 2024, section 2.2).
+	Cap float32
+	// Window, unless it is 0, is how many keys a query sees: its own position's and
+	// those right before it (Beltagy et al., "Longformer", 2020).
+	Window int
+}
 
 // queryBlock is how many queries of one head are worked on at a time. The keys that
 // none of them sees are left out, which is what saves half of the work.
 const queryBlock = 64
 
-// Attention returns softmax(q·kᵀ/√dim)·v for each head of each sequence, causally
+// Attention returns softmax(scale·q·kᵀ)·v for each head of each sequence, causally
 // (Vaswani et al., "Attention is all you need", 2017). Sequences follow one another
 // in the rows without padding. Rows of the softmax have their maximum taken out and
 // their sum in float64. The probabilities are stored for Backward: about
-// Query·Keys²/2 elements a sequence.
+// Query·Keys²/2 elements a sequence, or Query·Keys·Window. Scores that are bent are
+// computed again there.
 func (t *Tape) Attention(q, k, v *Value, heads Heads, seqs []Seq) *Value {
 	a := newAttention(q, k, v, heads, seqs)
 	y := t.newValue(q.Rows, q.Cols, q, k, v)
@@ -34,12 +47,16 @@ func (t *Tape) Attention(q, k, v *Value, heads Heads, seqs []Seq) *Value {
 	parallel(len(a.blocks)*heads.Query, func(_, i int) {
 		b, h := a.blocks[i/heads.Query], i%heads.Query
 		probs := a.probs(p.Data, b, h)
-		productSerial(asIs, flipped, a.scale, a.query(q.Data, b, h), a.keys(k.Data, b, a.shared(h)), probs)
+		productSerial(asIs, flipped, a.Scale, a.query(q.Data, b, h), a.keys(k.Data, b, a.shared(h)), probs)
 		for r := range b.rows {
 			row := part(probs, r, 0, 1, b.keys).Data
-			seen := b.keys - b.rows + r + 1
-			softmax(row[:seen])
-			clear(row[seen:])
+			from, to := a.seen(b, r)
+			if a.Cap != 0 {
+				softCap(row[from:to], a.Cap)
+			}
+			clear(row[:from])
+			softmax(row[from:to])
+			clear(row[to:])
 		}
 		productSerial(asIs, asIs, 1, probs, a.keys(v.Data, b, a.shared(h)), a.query(y.Data, b, h))
 	})
@@ -61,8 +78,11 @@ func (t *Tape) Attention(q, k, v *Value, heads Heads, seqs []Seq) *Value {
 			dq = t.gradOf(q)
 		}
 		room := queryBlock * a.longest
+		if a.Cap != 0 {
+			room *= 2
+		}
 		scratch := t.newValue(workers(len(a.blocks)*heads.Query), room)
-		a.scoreGrads(dq, p.Data, dy, k.Data, v.Data, scratch)
+		a.scoreGrads(dq, p.Data, dy, q.Data, k.Data, v.Data, scratch)
 		t.arena.put(scratch.buf)
 		if k.needs {
 			a.addKeyGrads(t.gradOf(k), p.Data, q.Data)
@@ -73,8 +93,7 @@ func (t *Tape) Attention(q, k, v *Value, heads Heads, seqs []Seq) *Value {
 
 // attention is the geometry of one attention.
 type attention struct {
-	Heads
-	scale     float32
+	Heads     // with the Scale that is meant
 	blocks    []queries
 	keyBlocks []keyRange
 	size      int // elements of all probabilities
@@ -84,7 +103,8 @@ type attention struct {
 // queries is a block of successive queries of one sequence, for all heads.
 type queries struct {
 	row, rows int // of q
-	key, keys int // rows of k and v that the last query sees
+	key, keys int // rows of k and v that some query sees: the last sees the last
+	past      int // positions before the first query whose keys are among them
 	at        int // where the probabilities lie: one rows × keys matrix per head
 }
 
@@ -95,7 +115,10 @@ type keyRange struct {
 }
 
 func newAttention(q, k, v *Value, heads Heads, seqs []Seq) *attention {
-	a := &attention{Heads: heads, scale: float32(1 / math.Sqrt(float64(heads.Dim)))}
+	a := &attention{Heads: heads}
+	if a.Scale == 0 {
+		a.Scale = float32(1 / math.Sqrt(float64(heads.Dim)))
+	}
 	row, key := 0, 0
 	for _, s := range seqs {
 		if s.Queries < 0 || s.Keys < s.Queries {
@@ -103,18 +126,28 @@ func newAttention(q, k, v *Value, heads Heads, seqs []Seq) *attention {
 		}
 		first := len(a.blocks)
 		for i := 0; i < s.Queries; i += queryBlock {
-			b := queries{row: row + i, rows: min(queryBlock, s.Queries-i), key: key, at: a.size}
-			b.keys = s.Keys - s.Queries + i + b.rows
+			b := queries{row: row + i, rows: min(queryBlock, s.Queries-i), at: a.size}
+			position := s.Keys - s.Queries + i
+			b.past = position
+			if a.Window > 0 {
+				b.past = min(b.past, a.Window-1)
+			}
+			b.key, b.keys = key+position-b.past, b.past+b.rows
 			a.size += heads.Query * b.rows * b.keys
 			a.longest = max(a.longest, b.keys)
 			a.blocks = append(a.blocks, b)
 		}
 		own := a.blocks[first:]
 		for j := 0; j < s.Keys; j += queryBlock {
-			for len(own) > 0 && own[0].keys <= j {
+			r := keyRange{from: key + j, to: key + min(j+queryBlock, s.Keys)}
+			for len(own) > 0 && own[0].key+own[0].keys <= r.from {
 				own = own[1:]
 			}
-			a.keyBlocks = append(a.keyBlocks, keyRange{key + j, key + min(j+queryBlock, s.Keys), own})
+			r.blocks = own
+			for len(r.blocks) > 0 && r.blocks[len(r.blocks)-1].key >= r.to {
+				r.blocks = r.blocks[:len(r.blocks)-1]
+			}
+			a.keyBlocks = append(a.keyBlocks, r)
 		}
 		row, key = row+s.Queries, key+s.Keys
 	}
@@ -125,6 +158,15 @@ func newAttention(q, k, v *Value, heads Heads, seqs []Seq) *attention {
 		panic(fmt.Sprintf("autodiff: %d query heads on %d", heads.Query, heads.KeyValue))
 	}
 	return a
+}
+
+// seen returns which of a block's keys its query r sees.
+func (a *attention) seen(b queries, r int) (from, to int) {
+	to = b.past + r + 1
+	if a.Window > 0 {
+		from = max(0, to-a.Window)
+	}
+	return from, to
 }
 
 // shared returns the head of k and v that query head h uses.
@@ -160,9 +202,9 @@ func (a *attention) addKeyGrads(d, m, x []float32) {
 		r, kv := a.keyBlocks[i/a.KeyValue], i%a.KeyValue
 		for h := kv * group; h < (kv+1)*group; h++ {
 			for _, b := range r.blocks {
-				from, to := r.from-b.key, min(r.to-b.key, b.keys)
+				from, to := max(r.from-b.key, 0), min(r.to-b.key, b.keys)
 				seen := part(a.probs(m, b, h), 0, from, b.rows, to-from)
-				out := head(d, a.KeyValue*a.Dim, r.from, r.from+to-from, kv, a.Dim)
+				out := head(d, a.KeyValue*a.Dim, b.key+from, b.key+to, kv, a.Dim)
 				productSerial(flipped, asIs, 1, seen, a.query(x, b, h), out)
 			}
 		}
@@ -170,15 +212,22 @@ func (a *attention) addKeyGrads(d, m, x []float32) {
 }
 
 // scoreGrads turns the probabilities p into the gradients of q·kᵀ,
-// scale·p∘(dp − Σ dp∘p) with dp = dy·vᵀ, and adds those times k to dq unless it is
-// nil. scratch has a row for each worker.
-func (a *attention) scoreGrads(dq, p, dy, k, v []float32, scratch *Value) {
+// scale·p∘(dp − Σ dp∘p) with dp = dy·vᵀ, times the slope 1 − tanh² where scores are
+// bent, and adds those times k to dq unless it is nil. scratch has a row for each worker.
+func (a *attention) scoreGrads(dq, p, dy, q, k, v []float32, scratch *Value) {
 	parallel(len(a.blocks)*a.Query, func(worker, i int) {
 		b, h := a.blocks[i/a.Query], i%a.Query
 		probs := a.probs(p, b, h)
-		dp := general(b.rows, b.keys, scratch.row(worker)[:b.rows*b.keys])
+		n := b.rows * b.keys
+		dp := general(b.rows, b.keys, scratch.row(worker)[:n])
 		clear(dp.Data)
 		productSerial(asIs, flipped, 1, a.query(dy, b, h), a.keys(v, b, a.shared(h)), dp)
+		var scores matrix
+		if a.Cap != 0 {
+			scores = general(b.rows, b.keys, scratch.row(worker)[n:2*n])
+			clear(scores.Data)
+			productSerial(asIs, flipped, a.Scale, a.query(q, b, h), a.keys(k, b, a.shared(h)), scores)
+		}
 		for r := range b.rows {
 			row, d := part(probs, r, 0, 1, b.keys).Data, part(dp, r, 0, 1, b.keys).Data
 			var dot float64
@@ -187,7 +236,13 @@ func (a *attention) scoreGrads(dq, p, dy, k, v []float32, scratch *Value) {
 			}
 			mean := float32(dot)
 			for j, x := range row {
-				row[j] = a.scale * x * (d[j] - mean)
+				row[j] = a.Scale * x * (d[j] - mean)
+			}
+			if a.Cap != 0 {
+				from, to := a.seen(b, r)
+				bent := part(scores, r, 0, 1, b.keys).Data[from:to]
+				softCap(bent, a.Cap)
+				capGrad(row[from:to], bent, a.Cap)
 			}
 		}
 		if dq != nil {

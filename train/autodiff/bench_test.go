@@ -64,7 +64,7 @@ func BenchmarkAttention(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		tape.Reset()
-		y := tape.Attention(q, k, v, Heads{4, 2, 32}, seqs)
+		y := tape.Attention(q, k, v, Heads{Query: 4, KeyValue: 2, Dim: 32}, seqs)
 		tape.AddGrad(y, g.Data)
 		tape.Backward()
 	}

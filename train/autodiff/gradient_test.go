@@ -47,10 +47,15 @@ func copied(t *Tape, x *Value) *Value {
 
 var (
 	testIndex  = []int32{4, 0, 4, 2, 1, 4, 6}
-	testPlaces = []int32{0, 1, 2, 3, 0, 1, 17, 40, 2}
+	testPlaces = []int32{0, 1, 2, 3, 0, 1, 17, 40, 41}
 	testHeads  = Heads{Query: 6, KeyValue: 2, Dim: 5}
 	testSeqs   = []Seq{{3, 3}, {70, 70}, {2, 75}, {1, 1}}
-	testLabels = []int32{5, Ignored, 0, 210, Ignored, 3, 3}
+
+	windowHeads = Heads{Query: 3, KeyValue: 1, Dim: 5, Window: 7}
+	wideHeads   = Heads{Query: 3, KeyValue: 1, Dim: 5, Window: 90}
+	windowSeqs  = []Seq{{3, 3}, {139, 139}, {2, 145}, {23, 27}, {1, 1}}
+	bentHeads   = Heads{Query: 6, KeyValue: 2, Dim: 5, Scale: 0.625, Cap: 1.5}
+	testLabels  = []int32{5, Ignored, 0, 210, Ignored, 3, 3}
 )
 
 const (
@@ -110,32 +115,56 @@ func opCases() []opCase {
 				}
 				return y
 			},
-			build: func(t *Tape, in []*Value) *Value { return t.RMSNorm(in[0], in[1], testEps) },
+			build: func(t *Tape, in []*Value) *Value { return t.RMSNorm(in[0], in[1], RMS{Eps: testEps}) },
 		},
 		{
-			name:   "Rotate",
-			shapes: [][2]int{{len(testPlaces), 3 * 6}},
+			name:   "RMSNorm by head",
+			shapes: [][2]int{{70, 3 * 43}, {1, 43}},
 			forward: func(in []mat) mat {
 				y := newMat(in[0].rows, in[0].cols)
-				for i, p := range testPlaces {
-					for j := range y.cols {
-						pair := j % 6 % 3
-						angle := float64(p) * math.Pow(50, -2*float64(pair)/6)
-						if j%6 < 3 {
-							y.set(i, j, in[0].at(i, j)*math.Cos(angle)-in[0].at(i, j+3)*math.Sin(angle))
-						} else {
-							y.set(i, j, in[0].at(i, j)*math.Cos(angle)+in[0].at(i, j-3)*math.Sin(angle))
+				for i := range y.rows {
+					for h := 0; h < y.cols; h += 43 {
+						r := 1 / math.Sqrt(in[0].partDot(i, h, in[0], i, h, 43)/43+testEps)
+						for j := range 43 {
+							y.set(i, h+j, (1+in[1].at(0, j))*in[0].at(i, h+j)*r)
 						}
 					}
 				}
 				return y
 			},
+			build: func(t *Tape, in []*Value) *Value { return t.RMSNorm(in[0], in[1], RMS{Eps: testEps, Offset: 1}) },
+		},
+		{
+			name:   "Rotate",
+			shapes: [][2]int{{9, 3 * 6}},
+			forward: func(in []mat) mat {
+				return rotateReference(in[0], 6, func(row, pair int) (angle, scale float64) {
+					return float64(testPlaces[row]) * []float64{1, 0.3125, 0.0625}[pair], 1
+				}, 3)
+			},
 			build: func(t *Tape, in []*Value) *Value {
-				r := NewRotary(6, 50)
-				r.Grow(5)
-				r.Grow(41)
+				r := NewRotary([]float32{1, 0.3125, 0.0625}, 1)
 				y := copied(t, in[0])
-				t.Rotate(y, r, testPlaces)
+				t.Rotate(y, 6, []Span{{r, 0, 4}, {r, 0, 2}, {r, 17, 1}, {r, 40, 2}})
+				return y
+			},
+		},
+		{
+			// Part of each head, two tables, one of them of another length.
+			name:   "Rotate in part",
+			shapes: [][2]int{{9, 3 * 7}},
+			forward: func(in []mat) mat {
+				return rotateReference(in[0], 7, func(row, pair int) (angle, scale float64) {
+					if row < 6 {
+						return float64(testPlaces[row]) * []float64{1, 0.3125}[pair], 1
+					}
+					return float64(testPlaces[row]) * []float64{0.75, 0.125}[pair], 1.25
+				}, 2)
+			},
+			build: func(t *Tape, in []*Value) *Value {
+				r, other := NewRotary([]float32{1, 0.3125}, 1), NewRotary([]float32{0.75, 0.125}, 1.25)
+				y := copied(t, in[0])
+				t.Rotate(y, 7, []Span{{r, 0, 4}, {r, 0, 2}, {other, 17, 1}, {other, 40, 2}})
 				return y
 			},
 		},
@@ -143,9 +172,37 @@ func opCases() []opCase {
 			name:    "Attention",
 			shapes:  [][2]int{{76, 30}, {149, 10}, {149, 10}},
 			scale:   1.3,
-			forward: attentionReference,
+			forward: func(in []mat) mat { return attentionReference(in, testHeads, testSeqs) },
 			build: func(t *Tape, in []*Value) *Value {
 				return t.Attention(in[0], in[1], in[2], testHeads, testSeqs)
+			},
+		},
+		{
+			// Windows that reach over two blocks of queries and that end within one.
+			name:    "Attention in a window",
+			shapes:  [][2]int{{168, 15}, {315, 5}, {315, 5}},
+			scale:   1.3,
+			forward: func(in []mat) mat { return attentionReference(in, windowHeads, windowSeqs) },
+			build: func(t *Tape, in []*Value) *Value {
+				return t.Attention(in[0], in[1], in[2], windowHeads, windowSeqs)
+			},
+		},
+		{
+			name:    "Attention in a window longer than a block",
+			shapes:  [][2]int{{168, 15}, {315, 5}, {315, 5}},
+			scale:   1.3,
+			forward: func(in []mat) mat { return attentionReference(in, wideHeads, windowSeqs) },
+			build: func(t *Tape, in []*Value) *Value {
+				return t.Attention(in[0], in[1], in[2], wideHeads, windowSeqs)
+			},
+		},
+		{
+			name:    "Attention with bent scores",
+			shapes:  [][2]int{{76, 30}, {149, 10}, {149, 10}},
+			scale:   1.3,
+			forward: func(in []mat) mat { return attentionReference(in, bentHeads, testSeqs) },
+			build: func(t *Tape, in []*Value) *Value {
+				return t.Attention(in[0], in[1], in[2], bentHeads, testSeqs)
 			},
 		},
 		{
@@ -160,6 +217,56 @@ func opCases() []opCase {
 				return y
 			},
 			build: func(t *Tape, in []*Value) *Value { return t.SwiGLU(in[0], in[1]) },
+		},
+		{
+			name:   "GeGLU",
+			shapes: [][2]int{{75, 131}, {75, 131}},
+			scale:  2,
+			forward: func(in []mat) mat {
+				y := newMat(in[0].rows, in[0].cols)
+				for i, g := range in[0].data {
+					y.data[i] = g / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(g+0.044715*g*g*g))) * in[1].data[i]
+				}
+				return y
+			},
+			build: func(t *Tape, in []*Value) *Value { return t.GeGLU(in[0], in[1]) },
+		},
+		{
+			name:   "SoftCap",
+			shapes: [][2]int{{75, 131}},
+			scale:  3,
+			forward: func(in []mat) mat {
+				y := newMat(in[0].rows, in[0].cols)
+				for i, x := range in[0].data {
+					y.data[i] = 2.5 * math.Tanh(x/2.5)
+				}
+				return y
+			},
+			build: func(t *Tape, in []*Value) *Value {
+				y := copied(t, in[0])
+				t.SoftCap(y, 2.5)
+				return y
+			},
+		},
+		{
+			// Parts of one width and a third that nobody asks for.
+			name:   "Split",
+			shapes: [][2]int{{75, 131}},
+			forward: func(in []mat) mat {
+				y := newMat(in[0].rows, 60)
+				for i := range y.rows {
+					for j := range y.cols {
+						y.set(i, j, testScale*in[0].at(i, j)+in[0].at(i, 60+j))
+					}
+				}
+				return y
+			},
+			build: func(t *Tape, in []*Value) *Value {
+				parts := t.Split(copied(t, in[0]), 60, 60, 11)
+				t.Scale(parts[0], testScale)
+				t.Add(parts[0], parts[1])
+				return parts[0]
+			},
 		},
 		{
 			name:   "Add and Scale",
@@ -193,26 +300,56 @@ func opCases() []opCase {
 	}
 }
 
-func attentionReference(in []mat) mat {
+// rotateReference turns pairs of elements of heads of dim, whose first halves are half long.
+func rotateReference(x mat, dim int, turn func(row, pair int) (angle, scale float64), half int) mat {
+	y := newMat(x.rows, x.cols)
+	copy(y.data, x.data)
+	for i := range x.rows {
+		for h := 0; h < x.cols; h += dim {
+			for pair := range half {
+				angle, scale := turn(i, pair)
+				a, b := x.at(i, h+pair), x.at(i, h+half+pair)
+				y.set(i, h+pair, scale*(a*math.Cos(angle)-b*math.Sin(angle)))
+				y.set(i, h+half+pair, scale*(b*math.Cos(angle)+a*math.Sin(angle)))
+			}
+		}
+	}
+	return y
+}
+
+func attentionReference(in []mat, heads Heads, seqs []Seq) mat {
 	q, k, v := in[0], in[1], in[2]
 	y := newMat(q.rows, q.cols)
+	factor := float64(heads.Scale)
+	if factor == 0 {
+		factor = 1 / math.Sqrt(float64(heads.Dim))
+	}
 	row, key := 0, 0
-	for _, s := range testSeqs {
+	for _, s := range seqs {
 		for i := range s.Queries {
-			for h := range testHeads.Query {
-				kv := h / (testHeads.Query / testHeads.KeyValue) * testHeads.Dim
-				p := make([]float64, s.Keys-s.Queries+i+1)
+			at := s.Keys - s.Queries + i
+			first := 0
+			if heads.Window > 0 {
+				first = max(0, at-heads.Window+1)
+			}
+			for h := range heads.Query {
+				kv := h / (heads.Query / heads.KeyValue) * heads.Dim
+				p := make([]float64, at+1)
 				var sum float64
-				for j := range p {
-					p[j] = math.Exp(q.partDot(row+i, h*testHeads.Dim, k, key+j, kv, testHeads.Dim) / math.Sqrt(float64(testHeads.Dim)))
+				for j := first; j <= at; j++ {
+					score := factor * q.partDot(row+i, h*heads.Dim, k, key+j, kv, heads.Dim)
+					if heads.Cap != 0 {
+						score = float64(heads.Cap) * math.Tanh(score/float64(heads.Cap))
+					}
+					p[j] = math.Exp(score)
 					sum += p[j]
 				}
-				for c := range testHeads.Dim {
+				for c := range heads.Dim {
 					var out float64
 					for j := range p {
 						out += p[j] / sum * v.at(key+j, kv+c)
 					}
-					y.set(row+i, h*testHeads.Dim+c, out)
+					y.set(row+i, h*heads.Dim+c, out)
 				}
 			}
 		}

@@ -6,70 +6,85 @@ import (
 )
 
 // Rotary holds the angles of rotary position embeddings (Su et al., "RoFormer",
-// 2021) for positions from 0 on. It grows as positions are asked for.
+// 2021) for one set of frequencies and positions from 0 on. It grows as positions are
+// asked for.
 type Rotary struct {
-	half     int
-	inverse  []float32 // theta**(−2i/dim)
-	cos, sin []float32 // position × half
+	frequencies []float32
+	scale       float32
+	cos, sin    []float32 // position × frequency
 }
 
-// NewRotary returns the angles position·theta**(−2i/dim) for heads of an even
-// dimension. Frequencies and angles are rounded to float32, as in the usual
-// implementations in PyTorch, because trained weights know those angles.
-func NewRotary(dim int, theta float64) *Rotary {
-	if dim <= 0 || dim%2 != 0 {
-		panic(fmt.Sprintf("autodiff: rotary embeddings of a head of %d", dim))
-	}
-	r := &Rotary{half: dim / 2, inverse: make([]float32, dim/2)}
-	for i := range r.inverse {
-		power := float32(math.Pow(theta, float64(float32(2*i)/float32(dim))))
-		r.inverse[i] = 1 / power
-	}
-	return r
+// NewRotary returns the angles position·frequency, one for each pair of a head's
+// elements. They are rounded to float32, as in the usual implementations in PyTorch,
+// because trained weights know those angles. Cosines and sines are multiplied by scale,
+// which is 1 for a rotation and above where longer queries and keys are wanted (Peng et
+// al., "YaRN", 2023, section 3.4).
+func NewRotary(frequencies []float32, scale float32) *Rotary {
+	return &Rotary{frequencies: frequencies, scale: scale}
 }
 
-// Grow makes the table cover positions below n.
-func (r *Rotary) Grow(n int) {
-	for p := len(r.cos) / r.half; p < n; p++ {
-		for _, f := range r.inverse {
+// grow makes the table cover positions below n.
+func (r *Rotary) grow(n int) {
+	for p := len(r.cos) / len(r.frequencies); p < n; p++ {
+		for _, f := range r.frequencies {
 			angle := float64(float32(p) * f)
-			r.cos = append(r.cos, float32(math.Cos(angle)))
-			r.sin = append(r.sin, float32(math.Sin(angle)))
+			r.cos = append(r.cos, float32(math.Cos(angle))*r.scale)
+			r.sin = append(r.sin, float32(math.Sin(angle))*r.scale)
 		}
 	}
 }
 
-// Rotate turns each head of y in place by the angles of the row's position, pairing
-// element i of a head with element i+dim/2 (the order of Hugging Face's Llama, where
-// GPT-J pairs neighbours). y has len(positions) rows of whole heads; the table must
-// cover the positions, which must stay as they are until Backward.
-func (t *Tape) Rotate(y *Value, r *Rotary, positions []int32) {
-	if y.Rows != len(positions) || y.Cols%(2*r.half) != 0 {
-		panic(fmt.Sprintf("autodiff: rotating %d×%d with %d positions and heads of %d", y.Rows, y.Cols, len(positions), 2*r.half))
+// Span is a run of rows that are successive positions, from From on.
+type Span struct {
+	Rotary *Rotary
+	From   int
+	Rows   int
+}
+
+// Rotate turns each head of dim columns of y in place by the angles of the row's
+// position. Of a head's first elements, two for each frequency, element i is paired
+// with the one half of them further on (the order of Hugging Face's Llama, where GPT-J
+// pairs neighbours); elements after those stay as they are. The spans cover the rows
+// of y and must stay as they are until Backward.
+func (t *Tape) Rotate(y *Value, dim int, spans []Span) {
+	rows := 0
+	for _, s := range spans {
+		if n := 2 * len(s.Rotary.frequencies); s.From < 0 || s.Rows < 0 || n > dim {
+			panic(fmt.Sprintf("autodiff: rotating %d elements of heads of %d at %d rows from %d", n, dim, s.Rows, s.From))
+		}
+		s.Rotary.grow(s.From + s.Rows)
+		rows += s.Rows
+	}
+	if y.Rows != rows || dim <= 0 || y.Cols%dim != 0 {
+		panic(fmt.Sprintf("autodiff: rotating %d×%d with %d positions and heads of %d", y.Rows, y.Cols, rows, dim))
 	}
 	change(y, "Rotate")
-	r.rotate(y.Data, y.Cols, positions, 1)
+	rotate(y.Data, y.Cols, dim, spans, 1)
 	if !t.wants(y) {
 		return
 	}
 	// The transpose of a rotation turns the other way.
-	t.record(func() { r.rotate(t.gradOf(y), y.Cols, positions, -1) })
+	t.record(func() { rotate(t.gradOf(y), y.Cols, dim, spans, -1) })
 }
 
-func (r *Rotary) rotate(data []float32, cols int, positions []int32, sign float32) {
-	eachRows(len(positions), cols, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			at := int(positions[i]) * r.half
-			cos, sin := r.cos[at:at+r.half], r.sin[at:at+r.half]
-			for h := i * cols; h < (i+1)*cols; h += 2 * r.half {
-				a, b := data[h:h+r.half], data[h+r.half:h+2*r.half]
-				for j, c := range cos {
-					s := sign * sin[j]
-					x, y := a[j], b[j]
-					a[j] = x*c - y*s
-					b[j] = y*c + x*s
+func rotate(data []float32, cols, dim int, spans []Span, sign float32) {
+	for _, s := range spans {
+		own, n := data[:s.Rows*cols], len(s.Rotary.frequencies)
+		data = data[len(own):]
+		eachRows(s.Rows, cols, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				at := (s.From + i) * n
+				cos, sin := s.Rotary.cos[at:at+n], s.Rotary.sin[at:at+n]
+				for h := i * cols; h < (i+1)*cols; h += dim {
+					a, b := own[h:h+n], own[h+n:h+2*n]
+					for j, c := range cos {
+						s := sign * sin[j]
+						x, y := a[j], b[j]
+						a[j] = x*c - y*s
+						b[j] = y*c + x*s
+					}
 				}
 			}
-		}
-	})
+		})
+	}
 }

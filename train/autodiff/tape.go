@@ -108,7 +108,7 @@ func (t *Tape) gradOf(v *Value) []float32 {
 		panic("autodiff: a gradient for a value that needs none")
 	}
 	if v.grad == nil {
-		v.gradBuf, v.grad = t.arena.get(len(v.Data))
+		v.gradBuf, v.grad = t.arena.get(v.Rows * v.Cols)
 		clear(v.grad)
 	}
 	return v.grad

@@ -10,14 +10,15 @@ import (
 // program is a small transformer layer that uses all operations, with two leaves to
 // train and the rest frozen.
 type program struct {
-	tape                Tape
-	rotary              *Rotary
-	table, norm         *Value
-	q, k, v, gate, up   *Value
-	down, bias, head    *Value
-	a, b                *Value
-	tokens, at, targets []int32
-	seqs                []Seq
+	tape              Tape
+	rotary            *Rotary
+	table, norm       *Value
+	q, k, v, gate, up *Value
+	down, bias, head  *Value
+	a, b              *Value
+	tokens, targets   []int32
+	spans             []Span
+	seqs              []Seq
 }
 
 func newProgram() *program {
@@ -34,18 +35,17 @@ func newProgram() *program {
 		return Trainable(rows, cols, random(rows, cols).Data, NewBuffer(rows*cols))
 	}
 	p := &program{
-		rotary: NewRotary(6, 100), table: random(vocab, dim), norm: random(1, dim),
+		rotary: NewRotary([]float32{1, 0.25, 0.03}, 1), table: random(vocab, dim), norm: random(1, dim),
 		q: random(dim, dim), k: random(12, dim), v: random(12, dim),
 		gate: random(hidden, dim), up: random(hidden, dim), down: random(dim, hidden),
 		bias: random(1, dim), head: random(vocab, dim),
 		a: trained(3, dim), b: trained(dim, 3),
 		seqs: []Seq{{71, 71}, {5, 5}, {66, 66}},
 	}
-	p.rotary.Grow(71)
 	for _, s := range p.seqs {
-		for i := range s.Queries {
+		p.spans = append(p.spans, Span{p.rotary, 0, s.Queries})
+		for range s.Queries {
 			p.tokens = append(p.tokens, int32(rng.IntN(vocab)))
-			p.at = append(p.at, int32(i))
 			p.targets = append(p.targets, int32(rng.IntN(vocab)))
 		}
 	}
@@ -57,12 +57,12 @@ func (p *program) loss() float64 {
 	t := &p.tape
 	h := t.Rows(p.table, p.tokens)
 	h = t.Scope(func() *Value {
-		x := t.RMSNorm(h, p.norm, 1e-5)
+		x := t.RMSNorm(h, p.norm, RMS{Eps: 1e-5})
 		q, k, v := t.Linear(x, p.q, nil), t.Linear(x, p.k, nil), t.Linear(x, p.v, nil)
 		t.LoRA(q, t.Dropout(x, 0.1, 5), p.a, p.b, 2)
-		t.Rotate(q, p.rotary, p.at)
-		t.Rotate(k, p.rotary, p.at)
-		y := t.Attention(q, k, v, Heads{4, 2, 6}, p.seqs)
+		t.Rotate(q, 6, p.spans)
+		t.Rotate(k, 6, p.spans)
+		y := t.Attention(q, k, v, Heads{Query: 4, KeyValue: 2, Dim: 6}, p.seqs)
 		t.Add(y, h)
 		y2 := t.Linear(t.SwiGLU(t.Linear(y, p.gate, nil), t.Linear(y, p.up, nil)), p.down, p.bias)
 		t.Scale(y2, 0.5)
@@ -157,6 +157,26 @@ func TestArenaFollowsShapes(t *testing.T) {
 	}
 }
 
+// What was split does not take memory until its gradient does.
+func TestSplitFreesWhatItSplits(t *testing.T) {
+	var tape Tape
+	x := copied(&tape, Trainable(9, 40, NewBuffer(360), NewBuffer(360)))
+	buf := x.buf
+	parts := tape.Split(x, 17, 23)
+	if buf.busy {
+		t.Error("the buffer is not free")
+	}
+	again := copied(&tape, Frozen(9, 40, NewBuffer(360)))
+	if again.buf != buf {
+		t.Error("the buffer is not used again")
+	}
+	tape.AddGrad(parts[1], make([]float32, 9*23))
+	tape.Backward()
+	if !buf.busy {
+		t.Error("Backward gave another value's buffer back")
+	}
+}
+
 func TestSizeClasses(t *testing.T) {
 	for n := range 100_000 {
 		c := sizeClass(n)
@@ -196,13 +216,16 @@ func TestProgrammingErrorsPanic(t *testing.T) {
 		"add":          func(t *Tape) { t.Add(copied(t, leaf(2, 3)), leaf(3, 2)) },
 		"leaf changed": func(t *Tape) { t.Scale(leaf(2, 3), 2) },
 		"kept changed": func(t *Tape) { v := copied(t, leaf(2, 3)); t.SwiGLU(v, v); t.Scale(v, 2) },
-		"odd rotation": func(*Tape) { NewRotary(3, 10) },
-		"positions":    func(t *Tape) { t.Rotate(copied(t, leaf(2, 4)), NewRotary(4, 10), []int32{0}) },
+		"positions":    func(t *Tape) { t.Rotate(copied(t, leaf(2, 4)), 4, []Span{{NewRotary([]float32{1, 0.25}, 1), 0, 1}}) },
+		"short heads":  func(t *Tape) { t.Rotate(copied(t, leaf(2, 4)), 2, []Span{{NewRotary([]float32{1, 0.25}, 1), 0, 2}}) },
+		"head norm":    func(t *Tape) { t.RMSNorm(leaf(2, 4), leaf(1, 3), RMS{}) },
+		"split":        func(t *Tape) { t.Split(copied(t, leaf(2, 4)), 2, 1) },
+		"split leaf":   func(t *Tape) { t.Split(leaf(2, 4), 2, 2) },
 		"keys": func(t *Tape) {
-			t.Attention(leaf(2, 4), leaf(1, 4), leaf(1, 4), Heads{1, 1, 4}, []Seq{{2, 1}})
+			t.Attention(leaf(2, 4), leaf(1, 4), leaf(1, 4), Heads{Query: 1, KeyValue: 1, Dim: 4}, []Seq{{2, 1}})
 		},
 		"groups": func(t *Tape) {
-			t.Attention(leaf(2, 12), leaf(2, 8), leaf(2, 8), Heads{3, 2, 4}, []Seq{{2, 2}})
+			t.Attention(leaf(2, 12), leaf(2, 8), leaf(2, 8), Heads{Query: 3, KeyValue: 2, Dim: 4}, []Seq{{2, 2}})
 		},
 		"labels":    func(t *Tape) { t.CrossEntropy(leaf(2, 3), []int32{1}, 1) },
 		"dropout":   func(t *Tape) { t.Dropout(leaf(2, 3), 1, 0) },

@@ -10,13 +10,13 @@ import (
 	"github.com/seed-b982eded/graft/formats/adapter"
 )
 
-func smallModel(t *testing.T) *llama {
+func smallModel(t *testing.T) *decoder {
 	t.Helper()
 	m, err := Load(smallCheckpoint(t, smallConfig(nil), smallWeights(nil), nil, true))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m.(*llama)
+	return m.(*decoder)
 }
 
 // tensor makes a tensor of small numbers in memory.
@@ -193,7 +193,7 @@ func TestReplace(t *testing.T) {
 	head, _ := tensor("h", 23, 12).Float32s()
 	norm, _ := tensor("n", 12).Float32s()
 	copy(other.head.weight.Data, head)
-	copy(other.blocks[0].inputNorm.Data, norm)
+	copy(other.blocks[0].attentionIn.Data, norm)
 	want, err := other.Logits(b)
 	if err != nil {
 		t.Fatal(err)

@@ -26,9 +26,9 @@ type Batch struct {
 
 // packed is a batch without its padding: the rows' tokens one after another.
 type packed struct {
-	ids, positions []int32
-	seqs           []autodiff.Seq
-	places         []int // of each token in the batch
+	ids    []int32
+	seqs   []autodiff.Seq
+	places []int // of each token in the batch
 }
 
 // pack checks a batch against the model's limits and takes the padding out.
@@ -57,7 +57,6 @@ func (b Batch) pack(vocabulary, maxPositions int) (packed, error) {
 				return p, formats.Usagef("row %d of a batch, token %d: %v", r, t, err)
 			}
 			p.ids = append(p.ids, b.IDs[place])
-			p.positions = append(p.positions, int32(t))
 			p.places = append(p.places, place)
 		}
 		if n > 0 {

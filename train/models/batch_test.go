@@ -9,7 +9,7 @@ import (
 	"github.com/seed-b982eded/graft/formats"
 )
 
-func trainedTiny(t testing.TB, opts TrainOptions) *llama {
+func trainedTiny(t testing.TB, opts TrainOptions) *decoder {
 	t.Helper()
 	m := loadModel(t, tinyLlama)
 	if err := m.Train(readAdapter(t, tinyLlama, "all-r4-rslora", "trained"), opts); err != nil {

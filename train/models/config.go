@@ -27,7 +27,14 @@ func readConfig(ckpt *formats.Checkpoint, name string) (*strictjson.Object, erro
 type options struct {
 	file     string // of the checkpoint, for messages
 	doc      *strictjson.Object
+	tensors  int // of the checkpoint
 	problems formats.Problems
+}
+
+// has reports whether an option is there, if only as null.
+func (o *options) has(name string) bool {
+	_, ok := o.doc.Values[name]
+	return ok
 }
 
 func (o *options) reject(name, format string, args ...any) {
@@ -67,7 +74,7 @@ func (o *options) size(name string, fallback int) int {
 		if fallback == 0 {
 			o.reject(name, "is missing")
 		}
-		return fallback
+		return max(fallback, 1)
 	}
 	if n, ok := v.(strictjson.Number); ok {
 		if i, err := n.Int(); err == nil && i > 0 && i <= maxDimension {
@@ -76,6 +83,14 @@ func (o *options) size(name string, fallback int) int {
 	}
 	o.reject(name, "must be a whole number from 1 to %d (got %s)", maxDimension, show(v))
 	return max(fallback, 1)
+}
+
+// count reads a whole number from 0 up.
+func (o *options) count(name string, fallback int) int {
+	if n, ok := number(o.doc.Get(name)); ok && n == 0 {
+		return 0
+	}
+	return o.size(name, fallback)
 }
 
 // positive reads a positive number.

@@ -9,6 +9,12 @@
 // writes text tokens with a key-value cache. Optimizers, schedules and data are in
 // package train.
 //
+// Decoders are Llama, Mistral, Qwen2, Qwen3, Gemma 2 and 3 (text) and Phi-3, each with the
+// options of its config class: sliding windows, biases, soft caps, tied heads, an adapter
+// on a fused layer as PEFT puts it there, and positions scaled by "linear", "dynamic",
+// "llama3", "yarn" and "longrope". Configs are read as transformers 5 writes them and as
+// older versions did.
+//
 // # What is promised
 //
 // A model computes what transformers computes in float32 for the same files, within
@@ -18,6 +24,11 @@
 // (see package autodiff for the conditions). Module paths are those that PEFT sees in
 // memory, such as "model.layers.0.self_attn.q_proj" and "lm_head", whatever prefix the
 // checkpoint's names have.
+//
+// In two things that depends on more than the files. Gemma's embeddings are multiplied by
+// √hidden, which a run in BF16 rounds to BF16. And under "dynamic" and "longrope" a sequence
+// turns by its own length here, whatever it shares a batch with and whatever ran before,
+// where transformers goes by the padded batch and remembers the longest one.
 //
 // A model and its sessions belong to one goroutine at a time.
 package models

@@ -29,7 +29,7 @@ var references = []struct{ model, name string }{
 	{tinyLlama, "qv-r8"}, {tinyLlama, "all-r4-rslora"}, {oddLlama, "mixed-r5"}, {oddLlama, "regex-r3-rslora"},
 }
 
-func loadModel(t testing.TB, dir string) *llama {
+func loadModel(t testing.TB, dir string) *decoder {
 	t.Helper()
 	ckpt, err := hf.Open(dir)
 	if err != nil {
@@ -40,7 +40,7 @@ func loadModel(t testing.TB, dir string) *llama {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m.(*llama)
+	return m.(*decoder)
 }
 
 func readAdapter(t testing.TB, model, reference, which string) *adapter.Adapter {
@@ -146,7 +146,7 @@ const (
 	matrixBound = 5e-4 // relative, Frobenius
 )
 
-func checkLogits(t *testing.T, m *llama, ids []int32, shape []int64, want []float32) {
+func checkLogits(t *testing.T, m *decoder, ids []int32, shape []int64, want []float32) {
 	t.Helper()
 	got, err := m.Logits(Batch{Rows: int(shape[0]), Cols: int(shape[1]), IDs: ids})
 	if err != nil {

@@ -2,9 +2,9 @@ package models
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -75,10 +75,6 @@ func (r noReads) ReadAt([]byte, int64) (int, error) {
 // same name has the same elements in every checkpoint; without data they must not be read.
 func smallCheckpoint(t *testing.T, cfg map[string]any, weights map[string]raw, rename func(string) string, data bool) *formats.Checkpoint {
 	t.Helper()
-	text, err := json.Marshal(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var tensors []formats.Tensor
 	for name, r := range weights {
 		x := formats.Tensor{Name: name, DType: r.dtype, Shape: r.shape, Data: noReads{t}}
@@ -97,12 +93,7 @@ func smallCheckpoint(t *testing.T, cfg map[string]any, weights map[string]raw, r
 		}
 		tensors = append(tensors, x)
 	}
-	c, err := formats.NewCheckpoint("small", formats.Directory, []formats.Shard{{Name: "model.safetensors", Tensors: tensors}},
-		[]formats.SideFile{{Name: "config.json", Size: int64(len(text)), Data: bytes.NewReader(text)}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return inMemoryCheckpoint(t, cfg, tensors)
 }
 
 func TestConfigRefusals(t *testing.T) {
@@ -111,7 +102,7 @@ func TestConfigRefusals(t *testing.T) {
 		want    string // part of the message
 	}{
 		"no type":            {map[string]any{"model_type": missing}, "no model_type"},
-		"other type":         {map[string]any{"model_type": "gpt2"}, `model_type "gpt2" cannot be trained or run (known: llama)`},
+		"other type":         {map[string]any{"model_type": "mixtral"}, `model_type "mixtral" cannot be trained or run (known: gemma2, gemma3_text, llama, mistral, phi3, qwen2, qwen3)`},
 		"missing size":       {map[string]any{"hidden_size": missing}, "hidden_size is missing"},
 		"negative size":      {map[string]any{"vocab_size": -3}, "vocab_size must be a whole number from 1 to 1073741824 (got -3)"},
 		"huge size":          {map[string]any{"vocab_size": 1e30}, "vocab_size must be"},
@@ -121,7 +112,7 @@ func TestConfigRefusals(t *testing.T) {
 		"groups":             {map[string]any{"num_key_value_heads": 3}, "num_key_value_heads must divide num_attention_heads (got 3 and 4)"},
 		"odd head":           {map[string]any{"head_dim": 5}, "head_dim must be even"},
 		"no head_dim":        {map[string]any{"head_dim": nil, "hidden_size": 14}, "num_attention_heads must divide hidden_size"},
-		"activation":         {map[string]any{"hidden_act": "gelu"}, `hidden_act "gelu" is not implemented (want "silu")`},
+		"activation":         {map[string]any{"hidden_act": "gelu"}, `hidden_act "gelu" is not implemented (want "silu" or "gelu_pytorch_tanh")`},
 		"tensor parallel":    {map[string]any{"pretraining_tp": 2}, "pretraining_tp 2 is not implemented (want 1)"},
 		"dropout":            {map[string]any{"attention_dropout": 0.1}, "attention_dropout 0.1 is not implemented (want 0)"},
 		"quantized":          {map[string]any{"quantization_config": map[string]any{"quant_method": "fp8"}}, "quantization_config an object is not implemented (want none)"},
@@ -131,12 +122,27 @@ func TestConfigRefusals(t *testing.T) {
 		"pruned":             {map[string]any{"pruned_heads": map[string]any{"0": []int{1}}}, "pruned_heads an object is not implemented"},
 		"interleaved":        {map[string]any{"rope_interleaved": true}, "rope_interleaved true is not implemented (want false)"},
 		"partial rotary":     {map[string]any{"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not implemented (want 1)"},
-		"scaling":            {map[string]any{"rope_scaling": map[string]any{"rope_type": "llama3", "factor": 8.0}}, `rope_scaling rope_type "llama3" is not implemented (want "default")`},
-		"old scaling":        {map[string]any{"rope_scaling": map[string]any{"type": "linear", "factor": 2.0}}, `rope_scaling type "linear" is not implemented`},
-		"scaling factor":     {map[string]any{"rope_scaling": map[string]any{"factor": 2.0}}, `rope_scaling "factor" is not implemented`},
+		"scaling":            {map[string]any{"rope_scaling": map[string]any{"rope_type": "axial", "factor": 8.0}}, `rope_scaling rope_type "axial" is not implemented (known: default, dynamic, linear, llama3, longrope, yarn)`},
+		"scaling word":       {map[string]any{"rope_scaling": map[string]any{"type": 3}}, "rope_scaling type must be a word (got 3)"},
+		"no factor":          {map[string]any{"rope_scaling": map[string]any{"type": "linear"}}, "rope_scaling factor is missing"},
+		"scaling factor":     {map[string]any{"rope_scaling": map[string]any{"factor": 2.0}}, `rope_scaling "factor" is not implemented for rope_type "default"`},
+		"negative factor":    {map[string]any{"rope_scaling": map[string]any{"type": "dynamic", "factor": -2.0}}, "rope_scaling factor must be a positive number (got -2)"},
+		"dynamic key":        {map[string]any{"rope_scaling": map[string]any{"type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 9}}, `"original_max_position_embeddings" is not implemented for rope_type "dynamic"`},
+		"short dynamic":      {map[string]any{"head_dim": 2, "rope_scaling": map[string]any{"type": "dynamic", "factor": 2.0}}, `rope_type "dynamic" cannot be computed for heads of 2`},
+		"llama3 bands":       {map[string]any{"rope_scaling": map[string]any{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4, "high_freq_factor": 4}}, "high_freq_factor must be above low_freq_factor (got 4 and 4)"},
+		"llama3 missing":     {map[string]any{"rope_scaling": map[string]any{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1}}, "high_freq_factor is missing"},
+		"original":           {map[string]any{"rope_scaling": map[string]any{"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 4.5}}, "has original_max_position_embeddings of 4.5"},
+		"two originals":      {map[string]any{"original_max_position_embeddings": 9, "rope_scaling": map[string]any{"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8}}, "rope_scaling has original_max_position_embeddings of 8 beside 9"},
+		"bad original":       {map[string]any{"original_max_position_embeddings": "9", "rope_scaling": map[string]any{"rope_type": "yarn", "factor": 8.0}}, `original_max_position_embeddings must be a whole number from 1 to 1073741824 (got "9")`},
+		"truncate":           {map[string]any{"rope_scaling": map[string]any{"rope_type": "yarn", "factor": 8.0, "truncate": "no"}}, `truncate must be true or false (got "no")`},
+		"yarn base":          {map[string]any{"rope_theta": 1, "rope_scaling": map[string]any{"rope_type": "yarn", "factor": 8.0}}, `rope_theta must be above 1 for "yarn" (got 1)`},
+		"longrope lists":     {map[string]any{"rope_scaling": map[string]any{"rope_type": "longrope", "short_factor": []any{1, 2}, "long_factor": []any{1, 2, -3}}}, "short_factor must be a list of 3 positive numbers"},
 		"scaling kind":       {map[string]any{"rope_scaling": 2}, "rope_scaling must be an object or null (got 2)"},
-		"new scaling":        {map[string]any{"rope_parameters": map[string]any{"rope_type": "yarn", "rope_theta": 1e4}}, `rope_parameters rope_type "yarn" is not implemented`},
+		"both scalings":      {map[string]any{"rope_scaling": map[string]any{"type": "linear", "factor": 2}, "rope_parameters": map[string]any{"rope_theta": 1e4}}, "rope_parameters stands beside rope_scaling"},
+		"scaling by kind":    {map[string]any{"rope_parameters": map[string]any{"full_attention": map[string]any{"rope_theta": 1e4}}}, `rope_parameters "full_attention" is not implemented for rope_type "default"`},
 		"new partial rotary": {map[string]any{"rope_parameters": map[string]any{"partial_rotary_factor": 0.25}}, "rope_parameters partial_rotary_factor 0.25 is not implemented"},
+		"huge head":          {map[string]any{"head_dim": 1 << 30}, "head_dim is above 65536 (got 1073741824)"},
+		"layer types":        {map[string]any{"layer_types": []string{"sliding_attention", "full_attention"}}, `layer_types "sliding_attention" is not implemented for this model type (want "full_attention")`},
 		"two bases":          {map[string]any{"rope_theta": 500.0, "rope_parameters": map[string]any{"rope_theta": 600.0}}, "rope_parameters has a rope_theta of 600 beside one of 500"},
 		"bad base":           {map[string]any{"rope_parameters": map[string]any{"rope_theta": -1}}, "rope_theta must be a positive number (got -1)"},
 		"bad eps":            {map[string]any{"rms_norm_eps": 0}, "rms_norm_eps must be a positive number (got 0)"},
@@ -243,9 +249,9 @@ func TestHarmlessOptionsAndTensors(t *testing.T) {
 	if ends := m.EndTokens(); len(ends) != 2 || ends[1] != 9 {
 		t.Errorf("end tokens are %v", ends)
 	}
-	llama := m.(*llama)
-	if c := llama.cfg; c.eps != 1e-6 || c.theta != 10000 || c.tied || c.attentionBias || c.mlpBias {
-		t.Errorf("defaults are %+v", c)
+	s := m.(*decoder).spec
+	if theta := math.Pow(float64(s.ropes[0].frequencies[2]), -6./4); s.norm.Eps != 1e-6 || math.Abs(theta-10000) > 0.01 || s.tied || s.biases != (biases{}) {
+		t.Errorf("defaults are %+v", s)
 	}
 }
 
@@ -261,8 +267,8 @@ func TestDefaultsOfHeads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.MaxPositions() != 2048 || m.(*llama).cfg.keyValueHeads != 3 {
-		t.Errorf("config is %+v", m.(*llama).cfg)
+	if m.MaxPositions() != 2048 || m.(*decoder).spec.keyValueHeads != 3 {
+		t.Errorf("config is %+v", m.(*decoder).spec)
 	}
 }
 

@@ -1,6 +1,10 @@
 package models
 
 import (
+	"maps"
+	"slices"
+	"strings"
+
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
 )
@@ -82,12 +86,18 @@ func Load(ckpt *formats.Checkpoint) (Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch kind, _ := doc.Get("model_type").(string); kind {
-	case "llama":
-		return loadLlama(ckpt, doc)
-	case "":
+	kind, _ := doc.Get("model_type").(string)
+	if kind == "" {
 		return nil, formats.Rejectf(ckpt.Path(), "", "config.json: no model_type")
-	default:
-		return nil, formats.Rejectf(ckpt.Path(), "", "config.json: model_type %s cannot be trained or run (known: llama)", formats.Quote(kind))
 	}
+	f, ok := families[kind]
+	if !ok {
+		known := strings.Join(slices.Sorted(maps.Keys(families)), ", ")
+		return nil, formats.Rejectf(ckpt.Path(), "", "config.json: model_type %s cannot be trained or run (known: %s)", formats.Quote(kind), known)
+	}
+	s, err := readSpec(ckpt.Path(), doc, f, ckpt.Len())
+	if err != nil {
+		return nil, err
+	}
+	return loadDecoder(ckpt, doc, s)
 }

@@ -1,11 +1,15 @@
 package models
 
 import (
+	"slices"
+
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/train/autodiff"
 )
 
-// Session is one sequence that grows, with the keys and values of its tokens kept.
+// Session is one sequence that grows, with the keys and values of its tokens kept. A model
+// whose angles depend on the length computes them anew when the angles change: once for
+// "longrope", and with every step beyond the original length for "dynamic".
 type Session interface {
 	// Step appends tokens, a whole prompt or one, and returns the scores of the token
 	// after the last: the row that Logits would return for it, within float32's
@@ -16,75 +20,87 @@ type Session interface {
 	Len() int
 }
 
-// llamaSession is a session of a llama.
-type llamaSession struct {
-	model *llama
+// decoderSession is a session of a decoder.
+type decoderSession struct {
+	model *decoder
 	tape  autodiff.Tape
+	ids   []int32
 	cache cache
 }
 
 // NewSession begins a sequence. Adapters attached later affect the tokens after that
 // only, so attach them first.
-func (m *llama) NewSession() Session {
-	s := &llamaSession{model: m, cache: cache{layers: make([]cacheLayer, m.cfg.layers)}}
+func (m *decoder) NewSession() Session {
+	s := &decoderSession{model: m}
+	s.cache.layers = make([]struct{ keys, values rowBuffer }, len(m.blocks))
 	s.tape.NoGrad = true
 	return s
 }
 
 // Len returns the number of tokens so far.
-func (s *llamaSession) Len() int { return s.cache.tokens }
+func (s *decoderSession) Len() int { return s.cache.tokens }
 
 // Step appends tokens and returns the scores of the next one.
-func (s *llamaSession) Step(ids []int32) ([]float32, error) {
+func (s *decoderSession) Step(ids []int32) ([]float32, error) {
 	m, past := s.model, s.cache.tokens
 	if len(ids) == 0 {
 		return nil, formats.Usagef("a step of a session needs a token")
 	}
-	if past+len(ids) > m.cfg.maxPositions {
-		return nil, formats.Usagef("%d tokens, but the model has %d positions", past+len(ids), m.cfg.maxPositions)
+	if past+len(ids) > m.spec.maxPositions {
+		return nil, formats.Usagef("%d tokens, but the model has %d positions", past+len(ids), m.spec.maxPositions)
 	}
-	positions := make([]int32, len(ids))
-	for i, id := range ids {
-		if err := checkToken(id, m.cfg.vocabulary); err != nil {
+	for _, id := range ids {
+		if err := checkToken(id, m.spec.vocabulary); err != nil {
 			return nil, formats.Usagef("%v", err)
 		}
-		positions[i] = int32(past + i)
+	}
+	s.ids = append(s.ids, ids...)
+	if past > 0 && slices.ContainsFunc(m.turning, func(t *turning) bool { return t.changes(past, len(s.ids)) }) {
+		// What the layers made of the first tokens no longer holds either.
+		ids, s.cache.tokens = s.ids, 0
 	}
 	s.tape.Reset()
-	p := pass{
-		tape: &s.tape, positions: positions, cache: &s.cache,
-		seqs: []autodiff.Seq{{Queries: len(ids), Keys: past + len(ids)}},
-	}
+	p := m.pass(&s.tape, []autodiff.Seq{{Queries: len(ids), Keys: len(s.ids)}})
+	p.cache = &s.cache
 	h := m.hidden(p, ids)
 	s.cache.tokens += len(ids)
 	last := s.tape.Rows(h, []int32{int32(len(ids) - 1)})
 	return m.scores(p, last).Data, nil
 }
 
-// cache holds the rotated keys and the values of a sequence.
+// cache holds the turned keys and the values of a sequence, of a layer with a window those
+// that the next token may see.
 type cache struct {
 	tokens int
-	layers []cacheLayer
+	layers []struct{ keys, values rowBuffer }
 }
 
-type cacheLayer struct{ keys, values []float32 }
-
-// extend appends the rows of k and v to layer i and returns all rows.
-func (c *cache) extend(i int, k, v *autodiff.Value) (keys, values *autodiff.Value) {
-	l, n := &c.layers[i], c.tokens+k.Rows
-	l.keys = appendRows(l.keys, c.tokens*k.Cols, k.Data)
-	l.values = appendRows(l.values, c.tokens*v.Cols, v.Data)
-	return autodiff.Frozen(n, k.Cols, l.keys[:n*k.Cols]), autodiff.Frozen(n, v.Cols, l.values[:n*v.Cols])
-}
-
-// appendRows writes rows after the first n elements of buf, which doubles when it is
-// full.
-func appendRows(buf []float32, n int, rows []float32) []float32 {
-	if n+len(rows) > len(buf) {
-		bigger := autodiff.NewBuffer(max(2*len(buf), n+len(rows)))
-		copy(bigger, buf[:n])
-		buf = bigger
+// extend appends the rows of k and v to layer i and returns all rows that are kept.
+func (c *cache) extend(i int, k, v *autodiff.Value, window int) (keys, values *autodiff.Value) {
+	keep := c.tokens
+	if window > 0 {
+		keep = min(keep, window-1)
 	}
-	copy(buf[n:], rows)
-	return buf
+	l := &c.layers[i]
+	return l.keys.extend(k, keep), l.values.extend(v, keep)
+}
+
+// rowBuffer is a queue of rows in one piece of memory.
+type rowBuffer struct {
+	data []float32
+	end  int // elements before the end of the last row
+}
+
+// extend appends the rows of x to the last rows that are kept.
+func (b *rowBuffer) extend(x *autodiff.Value, keep int) *autodiff.Value {
+	kept := b.data[b.end-keep*x.Cols : b.end]
+	n := len(kept) + len(x.Data)
+	if b.end+len(x.Data) > len(b.data) {
+		if 2*n > len(b.data) {
+			b.data = autodiff.NewBuffer(2 * n)
+		}
+		b.end = copy(b.data, kept)
+	}
+	b.end += copy(b.data[b.end:], x.Data)
+	return autodiff.Frozen(keep+x.Rows, x.Cols, b.data[b.end-n:b.end])
 }

@@ -1,0 +1,18 @@
+package models
+
+// readPhi3 reads a Phi3Config: a Llama with q, k and v in one layer and gate and up in
+// another, which may turn a part of each head only (Abdin et al., "Phi-3", 2024).
+func readPhi3(o *options) spec {
+	s := o.common(defaults{maxPositions: 4096, eps: 1e-5, activation: "hidden_act", gate: "silu"})
+	s.fused = true
+	o.partRotary(&s)
+	if window := o.window(0); window > 0 {
+		for i := range s.layers {
+			s.layers[i].window = window
+		}
+	}
+	o.sameLayerTypes(&s)
+	o.mustBe("resid_pdrop", "0", 0.)
+	o.mustBe("embd_pdrop", "0", 0.)
+	return s
+}
