@@ -16,13 +16,15 @@ import (
 
 // tokenizerJob is what check_tokenizer.py reads, tokenizerAnswer what it prints.
 type tokenizerJob struct {
-	File  string    `json:"file"`
-	Texts []string  `json:"texts"`
-	IDs   [][]int32 `json:"ids"`
+	File  string      `json:"file"`
+	Texts []string    `json:"texts"`
+	Pairs [][2]string `json:"pairs"`
+	IDs   [][]int32   `json:"ids"`
 }
 
 type tokenizerAnswer struct {
 	Plain, Special   [][]int32
+	Pairs            [][][]int32 // ids and type ids
 	Decoded, Skipped []*string
 }
 
@@ -30,19 +32,31 @@ type tokenizerAnswer struct {
 // kind of pipeline on random texts and ids.
 func TestTokenizers(t *testing.T) {
 	light(t)
-	rng := rand.New(rand.NewPCG(seed(t), 0))
-	jobs := []tokenizerJob{{File: fixture("tiny-llama", "tokenizer.json"), Texts: quickstartTexts(t), IDs: [][]int32{}}}
+	n := seed(t)
+	rng := rand.New(rand.NewPCG(n, 0))
+	var corpus []string
+	if err := json.Unmarshal([]byte(python(t, interopPython, nil, "check_tokenizer.py", "--corpus", fmt.Sprint(n))), &corpus); err != nil {
+		t.Fatal(err)
+	}
+	jobs := []tokenizerJob{{File: fixture("tiny-llama", "tokenizer.json"), Texts: quickstartTexts(t), Pairs: [][2]string{}, IDs: [][]int32{}}}
 	files, err := filepath.Glob(fixture("tokenizer", "*.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range append(files, fixture("tiny-llama", "tokenizer.json")) {
-		if filepath.Base(file) == "texts.json" {
+		if name := filepath.Base(file); name == "texts.json" || name == "corpus.json" {
 			continue
 		}
-		jobs = append(jobs, randomJob(t, rng, file))
+		job := randomJob(t, rng, file)
+		for range 300 {
+			job.Texts = append(job.Texts, corpus[rng.IntN(len(corpus))])
+		}
+		for range 50 {
+			job.Pairs = append(job.Pairs, [2]string{job.Texts[rng.IntN(len(job.Texts))], job.Texts[rng.IntN(len(job.Texts))]})
+		}
+		jobs = append(jobs, job)
 	}
-	if len(jobs) < 20 {
+	if len(jobs) < 40 {
 		t.Fatalf("only %d tokenizers", len(jobs))
 	}
 	request, err := json.Marshal(jobs)
@@ -84,6 +98,17 @@ func compareTokens(t *testing.T, job tokenizerJob, want tokenizerAnswer) {
 			}
 			compared++
 		}
+	}
+	for i, pair := range job.Pairs {
+		if want.Pairs[i] == nil {
+			panicked++
+			continue
+		}
+		ids, types, err := tok.EncodePair(pair[0], pair[1], true)
+		if err != nil || !slices.Equal(ids, want.Pairs[i][0]) || !slices.Equal(types, want.Pairs[i][1]) {
+			t.Errorf("EncodePair(%q, %q, true)\n got %d\n     %d, %v\nwant %d\n     %d", pair[0], pair[1], ids, types, err, want.Pairs[i][0], want.Pairs[i][1])
+		}
+		compared++
 	}
 	for i, ids := range job.IDs {
 		for _, skip := range []bool{false, true} {

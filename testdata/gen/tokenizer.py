@@ -6,6 +6,7 @@ pipeline, and what Hugging Face's tokenizers library makes of nasty texts with t
 needs tokenizers 0.23.3. It writes into ../tokenizer beside this script:
 
     texts.json      the texts that every tokenizer is tried on
+    corpus.json     more of them, of every script, for which a golden file has digests
     NAME.json       a tokenizer.json
     NAME.golden     its ids for the texts, and texts for its ids
     patterns.golden how patterns split texts
@@ -24,6 +25,10 @@ import sys
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers as pre
 from tokenizers import processors, trainers
+
+import tokenizer_charsmap
+import tokenizer_corpus
+import tokenizer_pipelines
 
 SEED = int(sys.argv[1])
 OUT = pathlib.Path(__file__).resolve().parent.parent / "tokenizer"
@@ -76,6 +81,8 @@ def random_texts():
 
 TEXTS += list(random_texts())
 CORPUS = (PROSE * 4 + "\n".join(random_texts())).splitlines(keepends=True)
+
+CORPUS_LINES = tokenizer_corpus.lines(random.Random(SEED))
 
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
@@ -258,6 +265,36 @@ def build():
     t.add_tokens([AddedToken("\n\n", normalized=False), AddedToken("a", normalized=False, single_word=True), AddedToken("[T1]x", normalized=False)])
     more += ["[T4]  \n\n  \n\n b", "x \n\n [T6]", "a a aa a-a \u0301a", "[T1]x[T1] x", "[T2]  [T4]  [T6]  [T2]"]
     yield plain("added", t, more)
+    yield from tokenizer_pipelines.build(CORPUS, common, train, edit, byte_level, split, sentencepiece, unlist)
+
+
+def attempt(call):
+    """The library has bugs that make it panic, for which no answer is right, and texts that it has no ids for."""
+    try:
+        return call()
+    except BaseException as e:
+        if type(e).__name__ not in ("PanicException", "Exception"):
+            raise
+        return None
+
+
+def typed(t, pair):
+    """Ids and type ids of a pair of texts, with special tokens and without."""
+    out = []
+    for special in (True, False):
+        e = t.encode(*pair, add_special_tokens=special)
+        out += [e.ids, e.type_ids]
+    return out
+
+
+def fingerprint(t, text):
+    """Four digits of a hash of the ids, and of what they decode to."""
+    ids = attempt(lambda: t.encode(text).ids)
+    if ids is None:
+        return "-" * 8
+    short = lambda s: hashlib.sha256(s.encode()).hexdigest()[:4]
+    decoded = attempt(lambda: t.decode(ids, skip_special_tokens=False))
+    return short(" ".join(map(str, ids))) + ("----" if decoded is None else short(decoded))
 
 
 def golden(t, more):
@@ -266,13 +303,7 @@ def golden(t, more):
     texts = TEXTS + more
 
     def encode(s, special):
-        try:
-            return t.encode(s, add_special_tokens=special).ids
-        except BaseException as e:
-            # The library has bugs that make it panic, for which no ids are right.
-            if type(e).__name__ != "PanicException":
-                raise
-            return None
+        return attempt(lambda: t.encode(s, add_special_tokens=special).ids)
 
     texts = [s for s in texts if encode(s, False) is not None]
     plain = [encode(s, False) for s in texts]
@@ -284,6 +315,7 @@ def golden(t, more):
     decoded, skipped = decode(special, False), decode(special, True)
     sequences_decoded, sequences_skipped = decode(sequences, False), decode(sequences, True)
     panicked = [i for i, s in enumerate(TEXTS) if s not in texts]
+    pairs = [[a, b] for a, b in zip(texts[40:60] + texts[-len(more) :][:10], texts[90:] + more) if attempt(lambda: t.encode(a, b))]
     return {
         "size": size,
         "panicked": panicked,
@@ -292,6 +324,8 @@ def golden(t, more):
         "special": unlike(special[:20], plain),
         "decoded": unlike(decoded, texts),
         "skipped": unlike(skipped, decoded),
+        "pairs": [[*pair, *typed(t, pair)] for pair in pairs],
+        "corpus": "".join(fingerprint(t, tokenizer_corpus.text(line)) for line in CORPUS_LINES),
         "sequences": sequences,
         "sequences_decoded": sequences_decoded,
         "sequences_skipped": unlike(sequences_skipped, sequences_decoded),
@@ -305,7 +339,7 @@ def patterns():
         r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
         r"(?i:'s)", r"(?i)ab|k", r"(?i:a(?-i:b))", r"(?i:[sk])", r"x$", r"\s+$", r"a{1,3}+b?", r"a{,2}", r"a{2,}", r"a?+a", r"a++b|a",
         r"(?>a+)b", r"(a|b)+?b", r"a*", r"(?=b)", r"(?!a)\p{L}", r"[^(\s|[.,])]+", r"[a-c\-]+", r"[a-]+", r"[\p{Lu}\d]+", r"\D+", r"\S+", r"\P{L}+",
-        r"[\x41-\x5A]+", r"\u00e9", r"\x{1F600}-?|\x{1F642}", r"[}\]{]", r"}", r"]", r".", r"(?:a|b)++", r"[\S\n]+", r"\.|\^|\\", r"a|", r"a??",
+        r"[\x41-\x5A]+", r"\u00e9", r"\x{1F600}-?|\x{1F642}", r"[}\]{]", r"}", r"]", r".", r"(?:a|b)++", r"[\S\n]+", r"\.|\^|\\", r"a|", r"a??", r" +b|b", r"a+b?", r"a+(?=a)", r"b| +\z|\A +", r"^ +", r"^a|b\z",
     ]
     out = []
     for source in sources:
@@ -330,6 +364,18 @@ def digest(lines):
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def scripts(everything):
+    """Digests of where UnicodeScripts cuts all characters, in order and in three others: neighbours of all kinds."""
+    out = []
+    for step in (1, 7919, 104729, 500009):
+        order = [everything[i * step % len(everything)] for i in range(len(everything))]
+        cuts = []
+        for i in range(0, len(order), 1 << 12):
+            cuts += [f"{i + a} {i + b}\n" for _, (a, b) in pre.UnicodeScripts().pre_tokenize_str("".join(map(chr, order[i : i + (1 << 12)])))]
+        out.append(digest(cuts))
+    return out
+
+
 def unicode_digests():
     """SHA-256 of the members of each class, and of what each normalizer makes of each
     character, with some strings of combining characters as they come out."""
@@ -348,15 +394,21 @@ def unicode_digests():
         return found
 
     classes = {}
-    names = ["L", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "N", "Nd", "P", "S", "Z", "Han", "Hiragana", "Katakana", "Hangul", "Latin", "Greek", "Cyrillic", "Arabic", "Thai"]
-    for name in names:
+    names = "L Lu Ll Lt Lm Lo M Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So Z Zs Zl Zp Han Hiragana Katakana Hangul Latin Greek Cyrillic Arabic Thai"
+    names += " Hebrew Devanagari Bengali Tamil Telugu Armenian Georgian Khmer Lao Myanmar Tibetan Ethiopic Bopomofo"
+    for name in names.split():
         classes[name] = members(pre.Split(Regex(r"\p{%s}" % name), "removed"))
     classes["space"] = members(pre.WhitespaceSplit())
     classes["punctuation"] = members(pre.Punctuation("removed"))
     word, digits = pre.Whitespace(), pre.Digits(True)
     classes["word"] = [c for c in everything if [w for w, _ in word.pre_tokenize_str("a" + chr(c))] == ["a" + chr(c)]]
     classes["numeric"] = [c for c in everything if len(digits.pre_tokenize_str("a" + chr(c))) == 2]
-    forms = {"NFC": normalizers.NFC(), "NFD": normalizers.NFD(), "NFKC": normalizers.NFKC(), "NFKD": normalizers.NFKD(), "Lowercase": normalizers.Lowercase()}
+    forms = {"NFC": normalizers.NFC(), "NFD": normalizers.NFD(), "NFKC": normalizers.NFKC(), "NFKD": normalizers.NFKD(), "Lowercase": normalizers.Lowercase(), "Nmt": normalizers.Nmt(), "StripAccents": normalizers.StripAccents()}
+    bert = dict(clean_text=False, handle_chinese_chars=False, strip_accents=False, lowercase=False)
+    for option in bert:
+        forms["Bert " + option] = normalizers.BertNormalizer(**{**bert, option: True})
+    # A grapheme of up to five bytes that begins with an a becomes one x, so that this shows what extends it.
+    forms["graphemes"] = normalizers.Precompiled(tokenizer_charsmap.compiled({"a": "x"}))
     marks = [c for c in range(0x300, 0x370)] + [0x5B0, 0x591, 0x94D, 0x93C, 0xE38, 0x1ABF, 0x898, 0x1DF7, 0x3099, 0x1161, 0x11A8, 0x11930, 0x1D165, 0xC3C, 0x110BA]
     bases = [0x61, 0x41, 0x6F, 0x75, 0x3B1, 0x928, 0x304B, 0x1100, 0xAC00, 0x1E9B, 0x212B, 0xFB01, 0x11935, 0x1D157, 0x32FF, 0x110A5, 0x958, 0xC47]
     strings = []
@@ -369,6 +421,8 @@ def unicode_digests():
     return {
         "classes": {k: digest(f"{c:X}\n" for c in v) for k, v in classes.items()},
         "forms": {k: digest(f"{c:X} {n.normalize_str(chr(c))}\n" for c in everything) for k, n in forms.items()},
+        "extended": digest(f"{c:X} {forms['graphemes'].normalize_str('a' + chr(c) + 'a')}\n" for c in everything),
+        "scripts": scripts(everything),
         "strings": strings,
         "normalized": {k: [n.normalize_str(s) for s in strings] for k, n in forms.items()},
     }
@@ -381,7 +435,8 @@ def write(name, value):
 def main():
     OUT.mkdir(exist_ok=True)
     write("texts.json", TEXTS)
-    made = {"texts"}
+    write("corpus.json", CORPUS_LINES)
+    made = {"texts", "corpus"}
     for name, t, d, more in build():
         write(name + ".json", d)
         write(name + ".golden", golden(t, more))

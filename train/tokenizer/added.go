@@ -28,13 +28,13 @@ type addedToken struct {
 // text; real ones stay under 100.
 const maxAddedBytes = formats.MaxNameBytes
 
-func readAdded(v any, model *bpe, normalize normalizer) (*addedVocabulary, error) {
+func readAdded(v any, m model, normalize normalizer) (*addedVocabulary, error) {
 	a := &addedVocabulary{ids: map[string]int32{}, forms: map[int32]string{}, special: map[string]bool{}}
 	list, ok := v.([]any)
 	if !ok && v != nil {
 		return nil, wrongKind("added_tokens", "an array", v)
 	}
-	next := int32(len(model.vocab))
+	next := int32(m.size())
 	for i, v := range list {
 		s := newSection(fmt.Sprintf("added_tokens[%d]", i), v)
 		tok := addedToken{
@@ -52,7 +52,7 @@ func readAdded(v any, model *bpe, normalize normalizer) (*addedVocabulary, error
 		}
 		// The library does not go by the file's id: a token that the model has keeps
 		// the model's, others are numbered on from the size of its vocabulary.
-		want, known := model.vocab[content]
+		want, known := m.id(content)
 		if !known {
 			want = next
 			next++
@@ -72,7 +72,7 @@ func readAdded(v any, model *bpe, normalize normalizer) (*addedVocabulary, error
 			in = &a.normalized
 			if normalize != nil {
 				var err error
-				if form, err = normalize(content); err != nil {
+				if form, err = normalize.apply(content); err != nil {
 					return nil, fmt.Errorf("%s: %w", s.path, err)
 				}
 			}
@@ -144,8 +144,8 @@ func (m *matcher) longest(s string, i int) (tok int32, end int) {
 }
 
 // split reports the tokens in s and the text between them in order, each piece of
-// text with its offset.
-func (m *matcher) split(s string, token func(id int32), text func(s string, start int) error) error {
+// text by its start and end.
+func (m *matcher) split(s string, token func(id int32), text func(start, end int) error) error {
 	done := 0
 	spaceFrom, spaceTo := 0, -1 // the last run of white space walked by rstrip
 	for i := 0; i < len(s) && len(m.tokens) > 0; {
@@ -185,7 +185,7 @@ func (m *matcher) split(s string, token func(id int32), text func(s string, star
 			stop = spaceTo
 		}
 		if done < start {
-			if err := text(s[done:start], done); err != nil {
+			if err := text(done, start); err != nil {
 				return err
 			}
 		}
@@ -195,7 +195,7 @@ func (m *matcher) split(s string, token func(id int32), text func(s string, star
 		done = stop
 	}
 	if done < len(s) {
-		return text(s[done:], done)
+		return text(done, len(s))
 	}
 	return nil
 }

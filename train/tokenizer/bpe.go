@@ -2,17 +2,18 @@ package tokenizer
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"unicode/utf8"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/internal/strictjson"
 )
 
 // bpe is the byte-pair model: characters, joined pair by pair in the order of the
 // merges' ranks.
 type bpe struct {
-	vocab    map[string]int32
-	tokens   map[int32]string
+	vocabulary
 	ranks    map[uint64]uint32 // pair of ids → rank
 	merged   []int32           // rank → id of the joined pair
 	byteIDs  [256]int32        // tokens <0x00>…<0xFF>, or -1; used with fallback
@@ -21,6 +22,8 @@ type bpe struct {
 	wholeWords bool
 	unknown    *string
 	fuse       bool // one unknown token for a run of unknown characters
+	// prefix marks the characters of a word after the first, suffix the last one.
+	prefix, suffix string
 
 	mu    sync.RWMutex
 	cache map[string][]int32
@@ -33,6 +36,59 @@ const (
 )
 
 func pair(left, right int32) uint64 { return uint64(uint32(left))<<32 | uint64(uint32(right)) }
+
+func readBPE(s *section, v vocabulary, merges [][2]string) *bpe {
+	m := &bpe{vocabulary: v}
+	if s.has("dropout") {
+		n := member[strictjson.Number](s, "dropout", "a number")
+		if f, err := n.Float(); err != nil || f != 0 {
+			s.fail("dropout %s is not implemented: ids would be random", formats.Quote(string(n)))
+		}
+	}
+	if s.has("continuing_subword_prefix") {
+		m.prefix = s.text("continuing_subword_prefix")
+	}
+	if s.has("end_of_word_suffix") {
+		m.suffix = s.text("end_of_word_suffix")
+	}
+	if s.has("unk_token") {
+		unknown := s.text("unk_token")
+		m.unknown = &unknown
+	}
+	m.fuse = s.flag("fuse_unk", false)
+	m.fallback = s.flag("byte_fallback", false)
+	m.wholeWords = s.flag("ignore_merges", false)
+	m.byteIDs = byteTokens(v.ids)
+	s.take(m.rank(merges))
+	return m
+}
+
+// rank builds the table of merges. Where a pair comes twice the later rank counts.
+func (m *bpe) rank(merges [][2]string) error {
+	if len(merges) > math.MaxInt32 {
+		return fmt.Errorf("model: %d merges (want at most %d)", len(merges), math.MaxInt32)
+	}
+	m.ranks = make(map[uint64]uint32, len(merges))
+	m.merged = make([]int32, len(merges))
+	for i, parts := range merges {
+		if len(parts[1]) < len(m.prefix) {
+			return fmt.Errorf("model: merges[%d]: %s is shorter than continuing_subword_prefix", i, formats.Quote(parts[1]))
+		}
+		var ids [3]int32
+		for j, token := range []string{parts[0], parts[1], parts[0] + parts[1][len(m.prefix):]} {
+			id, ok := m.ids[token]
+			if !ok {
+				return fmt.Errorf("model: merges[%d]: token %s is not in the vocabulary", i, formats.Quote(token))
+			}
+			ids[j] = id
+		}
+		m.ranks[pair(ids[0], ids[1])] = uint32(i)
+		m.merged[i] = ids[2]
+	}
+	return nil
+}
+
+func (m *bpe) encoder() encoder { return &merger{bpe: m} }
 
 // merger encodes words, reusing its buffers. It belongs to one goroutine.
 type merger struct {
@@ -50,7 +106,7 @@ type symbol struct {
 // appendIDs appends the ids of one word.
 func (m *merger) appendIDs(ids []int32, word string) ([]int32, error) {
 	if m.wholeWords {
-		if id, ok := m.vocab[word]; ok {
+		if id, ok := m.ids[word]; ok {
 			return append(ids, id), nil
 		}
 	}
@@ -94,8 +150,13 @@ func (m *merger) load(word string) error {
 	for i := 0; i < len(word); {
 		_, n := utf8.DecodeRuneInString(word[i:])
 		char := word[i : i+n]
-		i += n
-		if id, ok := m.vocab[char]; ok {
+		if i > 0 && m.prefix != "" {
+			char = m.prefix + char
+		}
+		if i += n; i == len(word) && m.suffix != "" {
+			char += m.suffix
+		}
+		if id, ok := m.ids[char]; ok {
 			if unknown >= 0 {
 				add(unknown)
 				unknown = -1
@@ -117,9 +178,9 @@ func (m *merger) load(word string) error {
 		if unknown >= 0 && !m.fuse {
 			add(unknown)
 		}
-		id, ok := m.vocab[*m.unknown]
+		id, ok := m.ids[*m.unknown]
 		if !ok {
-			return fmt.Errorf("character %s has no token, and unk_token %s is not in the vocabulary", formats.Quote(char), formats.Quote(*m.unknown))
+			return lacksUnknown("character", char, *m.unknown)
 		}
 		unknown = id
 	}

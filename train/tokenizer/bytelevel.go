@@ -36,12 +36,12 @@ func toByteChars(s string) string {
 }
 
 // byteLevel is the ByteLevel pre-tokenizer.
-func byteLevel(words []string, s string, prefix, regex bool) []string {
+func byteLevel(words []word, s string, prefix, regex bool) []word {
 	if prefix && !strings.HasPrefix(s, " ") {
 		s = " " + s
 	}
 	if !regex {
-		return append(words, toByteChars(s))
+		return append(words, word{s: toByteChars(s)})
 	}
 	// One string holds all words, so that there is one allocation and not many.
 	all := toByteChars(s)
@@ -52,7 +52,7 @@ func byteLevel(words []string, s string, prefix, regex bool) []string {
 		for ; i < end; i++ {
 			n += utf8.RuneLen(byteChars[s[i]])
 		}
-		words = append(words, all[from:from+n])
+		words = append(words, word{s: all[from : from+n]})
 		from += n
 	}
 	return words

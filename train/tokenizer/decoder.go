@@ -55,16 +55,39 @@ func (d *decoder) read(v any, joined *bool) error {
 		d.bytes = true
 		run = joinBytes
 	case "Replace":
-		from := s.section("pattern")
-		if from.has("Regex") {
-			from.fail("Regex is not implemented in a decoder")
+		find, content := s.pattern("pattern"), s.text("content")
+		run = eachToken(func(_ int, t string) string { return replaceIn(t, find, content) })
+	case "WordPiece":
+		prefix, clean := s.text("prefix"), s.boolean("cleanup")
+		run = eachToken(func(i int, t string) string {
+			if i > 0 {
+				if rest, ok := strings.CutPrefix(t, prefix); ok {
+					t = rest
+				} else {
+					t = " " + t
+				}
+			}
+			if clean {
+				t = cleanup(t)
+			}
+			return t
+		})
+	case "BPEDecoder":
+		suffix := s.text("suffix")
+		d.whole = true // the last token is another than the rest
+		run = func(tokens []string) []string {
+			for i, t := range tokens {
+				space := " "
+				if i == len(tokens)-1 {
+					space = ""
+				}
+				tokens[i] = strings.ReplaceAll(t, suffix, space)
+			}
+			return tokens
 		}
-		old, content := from.text("String"), s.text("content")
-		s.take(from.end())
-		if old == "" {
-			s.fail("an empty pattern is not implemented")
-		}
-		run = eachToken(func(_ int, t string) string { return strings.ReplaceAll(t, old, content) })
+	case "CTC":
+		run = ctc(s.text("pad_token"), s.text("word_delimiter_token"), s.boolean("cleanup"))
+		d.whole = true // a token may repeat the one before it
 	case "Strip":
 		char := string(s.char("content"))
 		start, stop := s.natural("start", 1<<20), s.natural("stop", 1<<20)
@@ -93,6 +116,56 @@ func (d *decoder) read(v any, joined *bool) error {
 		d.stages = append(d.stages, run)
 	}
 	return s.end()
+}
+
+// replaceIn leaves a token as it is where the pattern runs too long on it.
+func replaceIn(t string, find finder, content string) string {
+	found, err := find(t)
+	if err != nil || len(found) == 0 {
+		return t
+	}
+	var b strings.Builder
+	done := 0
+	for _, m := range found {
+		b.WriteString(t[done:m.start])
+		b.WriteString(content)
+		done = m.end
+	}
+	b.WriteString(t[done:])
+	return b.String()
+}
+
+// cleanup takes out spaces that a tokenizer of English puts in.
+func cleanup(s string) string {
+	for _, r := range [...][2]string{
+		{" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"},
+		{" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
+	} {
+		s = strings.ReplaceAll(s, r[0], r[1])
+	}
+	return s
+}
+
+// ctc is the decoder of speech models: repeats are one token, padding is nothing.
+func ctc(pad, space string, clean bool) stage {
+	return func(tokens []string) []string {
+		out := tokens[:0]
+		last := ""
+		for i, t := range tokens {
+			if i > 0 && t == last {
+				continue
+			}
+			last = t
+			t = strings.ReplaceAll(t, pad, "")
+			if clean {
+				t = strings.ReplaceAll(cleanup(t), space, " ")
+			}
+			if t != "" {
+				out = append(out, t)
+			}
+		}
+		return out
+	}
 }
 
 func (d *decoder) run(tokens []string) []string {

@@ -1,16 +1,13 @@
 package tokenizer
 
 import (
-	"slices"
+	"errors"
 	"strings"
 	"unicode"
-	"unicode/utf8"
-
-	"golang.org/x/text/unicode/norm"
 )
 
 // normalizer rewrites a piece of text before it is split.
-type normalizer func(s string) (string, error)
+type normalizer func(p *passage) error
 
 // readNormalizer returns nil where the file has none.
 func readNormalizer(v any) (normalizer, error) {
@@ -18,39 +15,35 @@ func readNormalizer(v any) (normalizer, error) {
 		return nil, nil
 	}
 	s, kind := newPart("normalizer", v)
-	pure := func(f func(string) string) normalizer {
-		return func(s string) (string, error) { return f(s), nil }
-	}
 	var n normalizer
 	switch kind {
 	case "NFC", "NFD", "NFKC", "NFKD":
-		n = pure(normalForms[kind].apply)
+		n = normalForms[kind].normalize
 	case "Lowercase":
-		n = pure(lowercase)
+		n = lowercase
 	case "ByteLevel":
-		n = pure(toByteChars)
+		n = byteLevelNormalizer
 	case "Prepend":
 		prefix := s.text("prepend")
-		n = pure(func(s string) string {
-			if s == "" {
-				return s
-			}
-			return prefix + s
-		})
+		if prefix == "" {
+			s.fail("an empty prepend is not implemented")
+		}
+		n = func(p *passage) error { return p.prepend(prefix) }
 	case "Strip":
-		left, right := s.boolean("strip_left"), s.boolean("strip_right")
-		n = pure(func(s string) string {
-			if left {
-				s = strings.TrimLeftFunc(s, unicode.IsSpace)
-			}
-			if right {
-				s = strings.TrimRightFunc(s, unicode.IsSpace)
-			}
-			return s
-		})
+		n = strip(s.boolean("strip_left"), s.boolean("strip_right"))
+	case "StripAccents":
+		n = func(p *passage) error {
+			return p.filter(func(r rune) bool { return !isCombining(r) }, nil)
+		}
+	case "Nmt":
+		n = func(p *passage) error { return p.filter(nmtKeeps, nmtSpace) }
+	case "BertNormalizer", "Bert":
+		n = readBertNormalizer(s)
+	case "Precompiled":
+		n = readPrecompiled(s)
 	case "Replace":
 		find, content := s.pattern("pattern"), s.text("content")
-		n = func(s string) (string, error) { return replace(s, find, content) }
+		n = func(p *passage) error { return p.replace(find, content) }
 	case "Sequence":
 		var all []normalizer
 		for _, v := range s.list("normalizers") {
@@ -62,13 +55,13 @@ func readNormalizer(v any) (normalizer, error) {
 				all = append(all, inner)
 			}
 		}
-		n = func(s string) (_ string, err error) {
+		n = func(p *passage) error {
 			for _, n := range all {
-				if s, err = n(s); err != nil {
-					return "", err
+				if err := n(p); err != nil {
+					return err
 				}
 			}
-			return s, nil
+			return nil
 		}
 	default:
 		s.fail("not implemented")
@@ -76,133 +69,140 @@ func readNormalizer(v any) (normalizer, error) {
 	return n, s.end()
 }
 
-func replace(s string, find finder, content string) (string, error) {
-	found, err := find(s)
+// apply normalizes a text whose places do not matter.
+func (n normalizer) apply(s string) (string, error) {
+	p := passage{s: s}
+	err := n(&p)
+	return p.s, err
+}
+
+// prepend puts prefix in front, but not of nothing.
+func (p *passage) prepend(prefix string) error {
+	if p.s == "" {
+		return nil
+	}
+	return p.rewrite(func(e *edits) error {
+		// The first character of the prefix replaces the text's, which then is new.
+		change := 0
+		for _, r := range prefix {
+			e.put(r, change)
+			change = 1
+		}
+		for i, r := range e.in {
+			if i > 0 {
+				e.keep(e.in[i:])
+				break
+			}
+			e.put(r, 1)
+		}
+		return nil
+	})
+}
+
+func (p *passage) replace(find finder, content string) error {
+	found, err := find(p.s)
 	if err != nil || len(found) == 0 {
-		return s, err
+		return err
 	}
-	var b strings.Builder
-	done := 0
-	for _, m := range found {
-		b.WriteString(s[done:m.start])
-		b.WriteString(content)
-		done = m.end
+	if found[0].end == 0 && content != "" {
+		// Text that comes from no place makes the library double what follows.
+		return errors.New("a Replace whose pattern matches nothing, at the start of a text, is not implemented")
 	}
-	b.WriteString(s[done:])
-	return b.String(), nil
-}
-
-func lowercase(s string) string {
-	var b strings.Builder
-	b.Grow(len(s))
-	for _, r := range s {
-		if r == 'İ' {
-			b.WriteString("i\u0307")
-			continue
+	return p.rewrite(func(e *edits) error {
+		done := 0
+		for _, m := range found {
+			e.keep(e.in[done:m.start])
+			e.replace(m.end-m.start, content)
+			done = m.end
 		}
-		b.WriteRune(lower(r))
+		e.keep(e.in[done:])
+		return nil
+	})
+}
+
+// filter keeps some characters, and changes those if change is not nil.
+func (p *passage) filter(keep func(rune) bool, change func(rune) rune) error {
+	if change == nil {
+		change = func(r rune) rune { return r }
 	}
-	return b.String()
+	return p.rewrite(func(e *edits) error {
+		e.filter(keep, change)
+		return nil
+	})
 }
 
-// normalForm is a Unicode normal form with the tables of the library, which are
-// older than those of x/text, and without the grapheme joiners that x/text puts
-// into long runs of combining marks.
-type normalForm struct {
-	form    norm.Form // for the test whether there is anything to do
-	compat  bool
-	compose bool
-}
-
-var normalForms = map[string]normalForm{
-	"NFC":  {norm.NFC, false, true},
-	"NFD":  {norm.NFD, false, false},
-	"NFKC": {norm.NFKC, true, true},
-	"NFKD": {norm.NFKD, true, false},
-}
-
-type mark struct {
-	r   rune
-	ccc uint8
-}
-
-func (f normalForm) apply(s string) string {
-	if f.form.IsNormalString(s) {
-		return s
-	}
-	runes := make([]mark, 0, len(s))
-	for i, r := range s {
-		runes = f.decompose(runes, r, s[i:])
-	}
-	// Order each run of combining marks by class, stably.
-	for i := 0; i < len(runes); i++ {
-		from := i
-		for i < len(runes) && runes[i].ccc > 0 {
-			i++
+func strip(left, right bool) normalizer {
+	return func(p *passage) error {
+		s := p.s
+		if left {
+			s = strings.TrimLeftFunc(s, unicode.IsSpace)
 		}
-		slices.SortStableFunc(runes[from:i], func(a, b mark) int { return int(a.ccc) - int(b.ccc) })
+		start := len(p.s) - len(s)
+		if right {
+			s = strings.TrimRightFunc(s, unicode.IsSpace)
+		}
+		p.s = s
+		if p.from != nil {
+			p.from = p.from[start : start+len(s)]
+		}
+		return nil
 	}
-	if f.compose {
-		runes = composed(runes)
-	}
-	var b strings.Builder
-	b.Grow(len(s))
-	for _, m := range runes {
-		b.WriteRune(m.r)
-	}
-	return b.String()
 }
 
-// decompose appends the full decomposition of r, which text starts with.
-func (f normalForm) decompose(out []mark, r rune, text string) []mark {
-	if r < utf8.RuneSelf || inert.has(r) {
-		return append(out, mark{r, 0})
+func lowercase(p *passage) error {
+	same := true
+	for _, r := range p.s {
+		if r == 'İ' || lower(r) != r {
+			same = false
+			break
+		}
 	}
-	full := norm.NFD
-	if f.compat {
-		full = norm.NFKD
+	if same {
+		return nil
 	}
-	p := full.PropertiesString(text)
-	d := p.Decomposition()
-	switch {
-	case r >= 0xAC00 && r <= 0xD7A3: // Hangul syllables are computed, not listed
-		d = full.AppendString(nil, string(r))
-	case len(d) == 0:
-		return append(out, mark{r, p.CCC()})
-	}
-	for _, r := range string(d) {
-		out = append(out, mark{r, full.PropertiesString(string(r)).CCC()})
-	}
-	return out
-}
-
-// composed joins characters with the last starter before them, wherever none
-// between them blocks it.
-func composed(runes []mark) []mark {
-	out := runes[:0]
-	starter, last := -1, uint8(0)
-	for _, m := range runes {
-		adjacent := starter == len(out)-1
-		if starter >= 0 && (adjacent || last < m.ccc) {
-			if r, ok := composition(out[starter].r, m.r); ok {
-				out[starter].r = r
+	return p.rewrite(func(e *edits) error {
+		for _, r := range e.in {
+			if r == 'İ' {
+				e.put('i', 0)
+				e.put('\u0307', 1)
 				continue
 			}
+			e.put(lower(r), 0)
 		}
-		out = append(out, m)
-		last = m.ccc
-		if m.ccc == 0 {
-			starter = len(out) - 1
-		}
-	}
-	return out
+		return nil
+	})
 }
 
-func composition(a, b rune) (rune, bool) {
-	if b < 0x300 || norm.NFC.PropertiesString(string(b)).BoundaryBefore() {
-		return 0, false
+func byteLevelNormalizer(p *passage) error {
+	return p.rewrite(func(e *edits) error {
+		next := 0
+		for i := range len(e.in) {
+			change := 1
+			if i == next {
+				change = 0
+				next += runeLen(e.in[i:])
+			}
+			e.put(byteChars[e.in[i]], change)
+		}
+		return nil
+	})
+}
+
+// nmtKeeps and nmtSpace are SentencePiece's rules of NMT: which characters stay,
+// and which become spaces.
+func nmtKeeps(r rune) bool {
+	switch {
+	case 1 <= r && r <= 8, r == 0xB, 0xE <= r && r <= 0x1F, r == 0x7F, r == 0x8F, r == 0x9F:
+		return false
 	}
-	joined := norm.NFC.String(string(a) + string(b))
-	r, n := utf8.DecodeRuneInString(joined)
-	return r, n == len(joined) && !inert.has(r)
+	return true
+}
+
+func nmtSpace(r rune) rune {
+	switch {
+	case r == '\t', r == '\n', r == '\f', r == '\r', r == 0x1680, 0x200B <= r && r <= 0x200F,
+		r == 0x2028, r == 0x2029, r == 0x2581, r == 0xFEFF, r == 0xFFFD:
+		return ' '
+	}
+	return r
 }

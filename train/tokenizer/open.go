@@ -2,8 +2,6 @@ package tokenizer
 
 import (
 	"fmt"
-	"math"
-	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/internal/strictjson"
@@ -58,10 +56,12 @@ func (t *Tokenizer) read(data []byte) error {
 	if t.normalize, err = readNormalizer(parts["normalizer"]); err != nil {
 		return err
 	}
-	if t.split, err = readPreTokenizer(parts["pre_tokenizer"], t.normalize != nil); err != nil {
+	var goesByPlace bool
+	if t.split, goesByPlace, err = readPreTokenizer(parts["pre_tokenizer"]); err != nil {
 		return err
 	}
-	if t.template, err = readPostProcessor(parts["post_processor"]); err != nil {
+	t.follow = goesByPlace && t.normalize != nil
+	if t.finish, err = readPostProcessor(parts["post_processor"]); err != nil {
 		return err
 	}
 	if t.decoder, err = readDecoder(parts["decoder"]); err != nil {
@@ -70,9 +70,7 @@ func (t *Tokenizer) read(data []byte) error {
 	if t.added, err = readAdded(parts["added_tokens"], t.model, t.normalize); err != nil {
 		return err
 	}
-	for id := range t.model.tokens {
-		t.size = max(t.size, int(id)+1)
-	}
+	t.size = t.model.rows()
 	for id := range t.added.forms {
 		t.size = max(t.size, int(id)+1)
 	}
@@ -202,146 +200,4 @@ func (s *section) char(name string) rune {
 		return 0
 	}
 	return c[0]
-}
-
-// readModel reads the model, whose vocabulary and merges are the bulk of a file,
-// without building their JSON.
-func readModel(p *strictjson.Parser) (*bpe, error) {
-	m := &bpe{vocab: map[string]int32{}, tokens: map[int32]string{}}
-	var merges [][2]string
-	var vocabThere, mergesThere bool
-	rest := &strictjson.Object{Values: map[string]any{}}
-	err := p.Object(func(name string) (err error) {
-		switch c := p.Peek(); {
-		case name == "vocab" && c == '{':
-			vocabThere, err = true, m.readVocab(p)
-		case name == "merges" && c == '[':
-			mergesThere = true
-			merges, err = readMerges(p)
-		default:
-			rest.Keys = append(rest.Keys, name)
-			rest.Values[name], err = p.Value()
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	s := newSection("model", rest)
-	// The first files of GPT-2 name no type.
-	if s.has("type") {
-		kind := s.text("type")
-		s.path = "model " + formats.Quote(kind)
-		if s.err == nil && kind != "BPE" {
-			s.fail("not implemented (only \"BPE\" is)")
-		}
-	}
-	if s.err == nil && (!vocabThere || !mergesThere) {
-		s.fail("vocab must be an object and merges an array")
-	}
-	if s.has("dropout") {
-		n := member[strictjson.Number](s, "dropout", "a number")
-		if f, err := n.Float(); err != nil || f != 0 {
-			s.fail("dropout %s is not implemented: ids would be random", formats.Quote(string(n)))
-		}
-	}
-	for _, name := range []string{"continuing_subword_prefix", "end_of_word_suffix"} {
-		if s.has(name) && s.text(name) != "" {
-			s.fail("%s is not implemented", name)
-		}
-	}
-	if s.has("unk_token") {
-		unknown := s.text("unk_token")
-		m.unknown = &unknown
-	}
-	m.fuse = s.flag("fuse_unk", false)
-	m.fallback = s.flag("byte_fallback", false)
-	m.wholeWords = s.flag("ignore_merges", false)
-	if err := s.end(); err != nil {
-		return nil, err
-	}
-	for b := range m.byteIDs {
-		id, ok := m.vocab[fmt.Sprintf("<0x%02X>", b)]
-		if !ok {
-			id = -1
-		}
-		m.byteIDs[b] = id
-	}
-	return m, m.rank(merges)
-}
-
-func (m *bpe) readVocab(p *strictjson.Parser) error {
-	return p.Object(func(token string) error {
-		id, err := p.Natural()
-		if err != nil {
-			return fmt.Errorf("model: vocab: %s: %w", formats.Quote(token), err)
-		}
-		if id > maxTokenID {
-			return fmt.Errorf("model: vocab: %s has id %d (want at most %d)", formats.Quote(token), id, maxTokenID)
-		}
-		if other, twice := m.tokens[int32(id)]; twice {
-			return fmt.Errorf("model: vocab: %s and %s have the same id %d", formats.Quote(other), formats.Quote(token), id)
-		}
-		m.vocab[token] = int32(id)
-		m.tokens[int32(id)] = token
-		return nil
-	})
-}
-
-// readMerges reads merges of either form, "a b" or ["a", "b"].
-func readMerges(p *strictjson.Parser) ([][2]string, error) {
-	var merges [][2]string
-	strs, pairs := false, false
-	err := p.Array(func(i int) error {
-		var parts []string
-		if p.Peek() == '[' {
-			pairs = true
-			err := p.Array(func(int) error {
-				s, err := p.String()
-				parts = append(parts, s)
-				return err
-			})
-			if err != nil {
-				return fmt.Errorf("model: merges[%d]: %w", i, err)
-			}
-		} else {
-			strs = true
-			line, err := p.String()
-			if err != nil {
-				return fmt.Errorf("model: merges[%d]: %w", i, err)
-			}
-			if strings.HasPrefix(line, "#version") {
-				return nil // the first line of a merges.txt
-			}
-			parts = strings.Split(line, " ")
-		}
-		if len(parts) != 2 || strs && pairs {
-			return fmt.Errorf("model: merges[%d] has %d parts (want 2, and all merges written alike)", i, len(parts))
-		}
-		merges = append(merges, [2]string{parts[0], parts[1]})
-		return nil
-	})
-	return merges, err
-}
-
-// rank builds the table of merges. Where a pair comes twice the later rank counts.
-func (m *bpe) rank(merges [][2]string) error {
-	if len(merges) > math.MaxInt32 {
-		return fmt.Errorf("model: %d merges (want at most %d)", len(merges), math.MaxInt32)
-	}
-	m.ranks = make(map[uint64]uint32, len(merges))
-	m.merged = make([]int32, len(merges))
-	for i, parts := range merges {
-		var ids [3]int32
-		for j, token := range []string{parts[0], parts[1], parts[0] + parts[1]} {
-			id, ok := m.vocab[token]
-			if !ok {
-				return fmt.Errorf("model: merges[%d]: token %s is not in the vocabulary", i, formats.Quote(token))
-			}
-			ids[j] = id
-		}
-		m.ranks[pair(ids[0], ids[1])] = uint32(i)
-		m.merged[i] = ids[2]
-	}
-	return nil
 }

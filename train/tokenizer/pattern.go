@@ -72,6 +72,9 @@ func compile(source string) (finder, error) {
 	}
 	re.MatchTimeout = matchTimeout
 	return func(s string) ([]match, error) {
+		if s == "" {
+			return nil, nil // not even an empty match, in the library
+		}
 		var out []match
 		runes := []rune(s)
 		at, offset := 0, 0 // the same place, in runes and in bytes
@@ -155,9 +158,14 @@ func (t *translator) alternatives(depth int, fold bool) error {
 	if depth > maxDepth {
 		return t.errorf("nesting deeper than %d", maxDepth)
 	}
+	begins := true // an alternative
 	for {
+		if begins && depth == 0 && !fold {
+			t.guardRun()
+		}
 		from, repeatable, folded := len(t.out), true, false
 		before := t.lastFolded
+		begins = false
 		switch c := t.peek(); c {
 		case -1, ')':
 			return nil
@@ -165,6 +173,7 @@ func (t *translator) alternatives(depth int, fold bool) error {
 			t.pos++
 			t.write("|")
 			t.lastFolded = 0
+			begins = true
 			continue
 		case '(':
 			var err error
@@ -194,14 +203,26 @@ func (t *translator) alternatives(depth int, fold bool) error {
 			t.write("(?m:$)")
 			t.lastFolded = 0
 			repeatable = false
-		case '^', '*', '+', '?', '{':
+		case '^':
+			t.pos++
+			// The start of any line, but not of an empty one that ends the text.
+			t.write(`(?:(?m:^)(?!\z)|\A)`)
+			t.lastFolded = 0
+			repeatable = false
+		case '*', '+', '?', '{':
 			return t.errorf("%q", c)
 		case '\\':
+			t.lastFolded = 0
+			if anchor := string(t.in[t.pos:min(t.pos+2, len(t.in))]); anchor == `\A` || anchor == `\z` {
+				t.pos += 2
+				t.write(anchor)
+				repeatable = false
+				break
+			}
 			lit, class, err := t.escape(fold)
 			if err != nil {
 				return err
 			}
-			t.lastFolded = 0
 			if class != "" {
 				t.write(class)
 			} else {
@@ -237,6 +258,20 @@ func (t *translator) alternatives(depth int, fold bool) error {
 			return err
 		}
 	}
+}
+
+// guardRun keeps an alternative such as " +x" from being tried at every character
+// of a run, which takes time by the square of its length: what matches from inside
+// a run also matches from the character before. A search that begins in a run,
+// behind the last match, has nothing before.
+func (t *translator) guardRun() {
+	if t.pos+1 >= len(t.in) || t.in[t.pos+1] != '+' || strings.ContainsRune(`\^$.[|()?*+{`, t.in[t.pos]) {
+		return
+	}
+	if t.pos+2 < len(t.in) && strings.ContainsRune("+?*{", t.in[t.pos+2]) {
+		return
+	}
+	t.write("(?:(?<!" + quoted(t.in[t.pos]) + `)|\G)`)
 }
 
 // folded returns the members of a class for an ASCII letter in either case, which

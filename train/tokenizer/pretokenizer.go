@@ -1,30 +1,38 @@
 package tokenizer
 
 import (
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/internal/strictjson"
 )
 
-// preTokenizer appends the words of a piece of text to words; empty ones do not
-// count. atStart says that the piece begins the whole text.
-type preTokenizer func(words []string, s string, atStart bool) ([]string, error)
+// word is a part of a passage, with its offset there.
+type word struct {
+	s  string
+	at int
+}
 
-// readPreTokenizer returns nil where the file has none.
-func readPreTokenizer(v any, normalizes bool) (preTokenizer, error) {
+// preTokenizer appends the words of a part of a passage to words; empty ones do not
+// count.
+type preTokenizer func(words []word, w word, of *passage) ([]word, error)
+
+// readPreTokenizer returns nil where the file has none. It reports whether the
+// pre-tokenizer goes by places in the text before normalizing.
+func readPreTokenizer(v any) (t preTokenizer, byPlace bool, err error) {
 	if v == nil {
-		return nil, nil
+		return nil, false, nil
 	}
 	s, kind := newPart("pre_tokenizer", v)
-	var t preTokenizer
 	switch kind {
 	case "ByteLevel":
 		prefix, regex := s.boolean("add_prefix_space"), s.flag("use_regex", true)
 		s.ignore("trim_offsets")
-		t = func(words []string, s string, _ bool) ([]string, error) {
-			return byteLevel(words, s, prefix, regex), nil
+		t = func(words []word, w word, _ *passage) ([]word, error) {
+			return byteLevel(words, w.s, prefix, regex), nil
 		}
 	case "Split":
 		t = splitter(s.pattern("pattern"), s.behaviour(), s.boolean("invert"))
@@ -40,54 +48,76 @@ func readPreTokenizer(v any, normalizes bool) (preTokenizer, error) {
 			how = s.behaviour()
 		}
 		t = splitter(runesIn(isPunctuation), how, false)
+	case "BertPreTokenizer":
+		t = bertWords
 	case "WhitespaceSplit":
 		t = splitter(runesIn(unicode.IsSpace), removed, false)
 	case "Whitespace":
 		t = wordsAndSymbols
+	case "CharDelimiterSplit":
+		t = splitter(literal(string(s.char("delimiter"))), removed, false)
+	case "UnicodeScripts":
+		t = scriptRuns
+	case "FixedLength":
+		length := int64(5)
+		if s.has("length") {
+			length = s.natural("length", math.MaxInt32)
+		}
+		if length == 0 {
+			s.fail("length is 0 (want at least 1)")
+		}
+		t = chunks(int(length))
 	case "Metaspace":
 		m := readMetaspace(s)
-		if m.scheme == "first" && normalizes {
-			// The library goes by the place of a word's first character in the text
-			// before normalizing, which is not kept here.
-			s.fail("prepend_scheme \"first\" after a normalizer or another pre-tokenizer is not implemented")
-		}
+		byPlace = m.scheme == "first"
 		t = m.split
 	case "Sequence":
-		return readPreSequence(s, normalizes)
+		return readPreSequence(s)
 	default:
 		s.fail("not implemented")
 	}
-	return t, s.end()
+	return t, byPlace, s.end()
 }
 
-func readPreSequence(s *section, normalizes bool) (preTokenizer, error) {
+func readPreSequence(s *section) (_ preTokenizer, byPlace bool, _ error) {
 	var all []preTokenizer
-	for i, v := range s.list("pretokenizers") {
-		// After another part, too, places are no longer known.
-		t, err := readPreTokenizer(v, normalizes || i > 0)
+	rewrites := "" // a part that changes text, so that places are lost
+	for _, v := range s.list("pretokenizers") {
+		var kind any
+		if o, ok := v.(*strictjson.Object); ok {
+			kind = o.Values["type"] // reading takes it out
+		}
+		t, inner, err := readPreTokenizer(v)
 		if err != nil {
-			return nil, err
+			return nil, false, err
+		}
+		if inner && rewrites != "" {
+			s.fail("prepend_scheme \"first\" after %s is not implemented", rewrites)
+		}
+		byPlace = byPlace || inner
+		if kind == "ByteLevel" || kind == "Metaspace" || kind == "Sequence" {
+			rewrites = show(kind)
 		}
 		if t != nil {
 			all = append(all, t)
 		}
 	}
-	return func(words []string, s string, atStart bool) (_ []string, err error) {
-		stage := []string{s}
-		for i, t := range all {
-			var next []string
+	return func(words []word, w word, of *passage) (_ []word, err error) {
+		stage := []word{w}
+		for _, t := range all {
+			var next []word
 			for _, piece := range stage {
-				if piece == "" {
+				if piece.s == "" {
 					continue
 				}
-				if next, err = t(next, piece, atStart && i == 0); err != nil {
+				if next, err = t(next, piece, of); err != nil {
 					return nil, err
 				}
 			}
 			stage = next
 		}
 		return append(words, stage...), nil
-	}, s.end()
+	}, byPlace, s.end()
 }
 
 // behaviour says what becomes of the matches of a Split.
@@ -123,7 +153,8 @@ type stretch struct {
 
 // splitter cuts at what find finds, or with invert at what it leaves.
 func splitter(find finder, how behaviour, invert bool) preTokenizer {
-	return func(words []string, s string, _ bool) ([]string, error) {
+	return func(words []word, w word, _ *passage) ([]word, error) {
+		s := w.s
 		found, err := find(s)
 		if err != nil {
 			return nil, err
@@ -142,7 +173,7 @@ func splitter(find finder, how behaviour, invert bool) preTokenizer {
 		}
 		for _, p := range arrange(parts, how) {
 			if !p.hit || how != removed {
-				words = append(words, s[p.start:p.end])
+				words = append(words, word{s[p.start:p.end], w.at + p.start})
 			}
 		}
 		return words, nil
@@ -188,28 +219,74 @@ func arrange(parts []stretch, how behaviour) []stretch {
 }
 
 // wordsAndSymbols is the Whitespace pre-tokenizer: \w+|[^\w\s]+, dropping the rest.
-func wordsAndSymbols(words []string, s string, _ bool) ([]string, error) {
-	const space, word, symbol = 0, 1, 2
-	class, from := space, 0
-	for i, r := range s {
-		c := symbol
+func wordsAndSymbols(words []word, w word, _ *passage) ([]word, error) {
+	const space, letters, symbols = 0, 1, 2
+	return classRuns(words, w, func(r rune) (int, bool) {
 		switch {
 		case isWord(r):
-			c = word
+			return letters, true
 		case unicode.IsSpace(r):
-			c = space
+			return space, false
 		}
-		if c != class {
-			if class != space {
-				words = append(words, s[from:i])
-			}
-			class, from = c, i
+		return symbols, true
+	}), nil
+}
+
+// classRuns appends the runs of characters of one class, of which some are dropped.
+func classRuns(words []word, w word, class func(r rune) (c int, keep bool)) []word {
+	last, keep, from := -1, false, 0
+	for i, r := range w.s {
+		c, k := class(r)
+		if c == last {
+			continue
+		}
+		if keep {
+			words = append(words, word{w.s[from:i], w.at + from})
+		}
+		last, keep, from = c, k, i
+	}
+	if keep {
+		words = append(words, word{w.s[from:], w.at + from})
+	}
+	return words
+}
+
+// bertWords is the BertPreTokenizer: words between white space, punctuation alone.
+func bertWords(words []word, w word, _ *passage) ([]word, error) {
+	from := 0
+	upTo := func(i int) {
+		if from < i {
+			words = append(words, word{w.s[from:i], w.at + from})
 		}
 	}
-	if class != space {
-		words = append(words, s[from:])
+	for i, r := range w.s {
+		switch {
+		case unicode.IsSpace(r):
+			upTo(i)
+			from = i + utf8.RuneLen(r)
+		case isPunctuation(r):
+			upTo(i)
+			from = i + utf8.RuneLen(r)
+			words = append(words, word{w.s[i:from], w.at + i})
+		}
 	}
+	upTo(len(w.s))
 	return words, nil
+}
+
+// chunks is the FixedLength pre-tokenizer.
+func chunks(length int) preTokenizer {
+	return func(words []word, w word, _ *passage) ([]word, error) {
+		from, n := 0, 0
+		for i := range w.s {
+			if n == length {
+				words = append(words, word{w.s[from:i], w.at + from})
+				from, n = i, 0
+			}
+			n++
+		}
+		return append(words, word{w.s[from:], w.at + from}), nil
+	}
 }
 
 // metaspace stands for the spaces of SentencePiece, as pre-tokenizer and decoder.
@@ -237,15 +314,15 @@ func readMetaspace(s *section) metaspace {
 	return m
 }
 
-func (m metaspace) split(words []string, s string, atStart bool) ([]string, error) {
-	s = strings.ReplaceAll(s, " ", m.mark)
-	if (m.scheme == "always" || m.scheme == "first" && atStart) && !strings.HasPrefix(s, m.mark) {
+func (m metaspace) split(words []word, w word, of *passage) ([]word, error) {
+	s := strings.ReplaceAll(w.s, " ", m.mark)
+	if (m.scheme == "always" || m.scheme == "first" && of.slice(w.at, w.at+len(w.s)).origin == 0) && !strings.HasPrefix(s, m.mark) {
 		s = m.mark + s
 	}
 	if !m.cut {
-		return append(words, s), nil
+		return append(words, word{s: s}), nil
 	}
-	return splitter(literal(m.mark), mergedWithNext, false)(words, s, false)
+	return splitter(literal(m.mark), mergedWithNext, false)(words, word{s: s}, of)
 }
 
 // runesIn finds single characters of a class.

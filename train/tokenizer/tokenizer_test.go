@@ -48,6 +48,30 @@ func TestInvalidUTF8(t *testing.T) {
 	}
 }
 
+// TestEncodeTyped has its answers from XLNet's template, which gives the last token
+// another type.
+func TestEncodeTyped(t *testing.T) {
+	tok := openFile(t, "xlnet.json")
+	ids, types, err := tok.EncodeTyped("a", true)
+	if err != nil || len(ids) != 3 || !slices.Equal(types, []int32{0, 0, 2}) {
+		t.Errorf("%d, %d, %v", ids, types, err)
+	}
+	if plain, err := tok.Encode("a", true); err != nil || !slices.Equal(plain, ids) {
+		t.Errorf("Encode gives %d, %v; EncodeTyped %d", plain, err, ids)
+	}
+}
+
+// TestReplaceOfNothing is where the library would double the text.
+func TestReplaceOfNothing(t *testing.T) {
+	tok, err := Open("f", []byte(file("normalizer", `{"type": "Replace", "pattern": {"Regex": "^"}, "content": "b"}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tok.Encode("a", false); err == nil || !strings.Contains(err.Error(), "matches nothing") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestUnknownTokenMissing(t *testing.T) {
 	tok, err := Open("f", []byte(file("model", `{"vocab": {"a": 0}, "merges": [], "unk_token": "<unk>"}`)))
 	if err != nil {
@@ -143,7 +167,7 @@ func TestConcurrentUse(t *testing.T) {
 
 // TestLongInput would take hours if any step were quadratic.
 func TestLongInput(t *testing.T) {
-	for _, name := range []string{"gpt2.json", "llama3.json", "cl100k.json", "llama2.json", "metaspace-first.json", "added.json", "nfkc.json"} {
+	for _, name := range []string{"gpt2.json", "llama3.json", "cl100k.json", "llama2.json", "metaspace-first.json", "added.json", "nfkc.json", "bert-uncased.json", "clip.json", "t5.json", "unigram-bytes.json", "seamless.json", "scripts.json", "fixed.json"} {
 		tok := openFile(t, name)
 		for _, unit := range []string{"a", " ", "\n", "<", "1", "é", "\u0301", "你", "👩", "\x00", "\xff", "<s>", "\n\n[T4]", "'s", " a"} {
 			size := 100_000
@@ -162,7 +186,7 @@ func TestLongInput(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	for _, name := range []string{"gpt2.json", "llama2.json", "deepseek.json", "added.json", "bytes.json"} {
+	for _, name := range []string{"gpt2.json", "llama2.json", "deepseek.json", "added.json", "bytes.json", "bert-uncased.json", "roberta.json", "xlnet.json", "unigram-bytes.json", "wordlevel.json", "ctc.json"} {
 		data, err := os.ReadFile(filepath.Join(goldenDir, name))
 		if err != nil {
 			f.Fatal(err)
@@ -187,6 +211,9 @@ func FuzzOpen(f *testing.F) {
 				all += s.Next(id)
 			}
 			_ = all + s.Flush()
+			if got, types, err := tok.EncodePair("It's", "a test", true); err == nil && len(got) != len(types) {
+				t.Errorf("%d ids, %d type ids", len(got), len(types))
+			}
 		}
 	})
 }
@@ -228,7 +255,7 @@ func BenchmarkEncode(b *testing.B) {
 	var texts []string
 	readJSON(b, "texts.json", &texts)
 	prose := strings.Repeat("The ferry leaves at 7:45 and it doesn't wait, so we'll be on the pier by half past seven.\n  She's packed bread, naïveté and привет.\n", 2000)
-	for _, name := range []string{"tiny-llama", "gpt2", "llama3", "deepseek", "llama2"} {
+	for _, name := range []string{"tiny-llama", "gpt2", "llama3", "deepseek", "llama2", "gemma", "bert-uncased", "roberta", "clip", "t5", "xlnet"} {
 		tok := openFile(b, name+".json")
 		for what, text := range map[string]string{"prose": prose, "one-character": strings.Repeat("a", 1<<20)} {
 			b.Run(name+"/"+what, func(b *testing.B) {
