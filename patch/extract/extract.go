@@ -56,7 +56,7 @@ type Result struct {
 
 const (
 	// workBytes is how much of differences and sketches is in work at once.
-	workBytes = 256 << 20
+	workBytes = 208 << 20
 	// collectBytes is how much of that may wait for the collector when it is not needed any more.
 	collectBytes = 64 << 20
 )
