@@ -13,7 +13,19 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"gonum.org/v1/gonum/blas/blas32"
+	"gonum.org/v1/gonum/blas/blas64"
+	"gonum.org/v1/gonum/lapack/lapack64"
+
+	"github.com/seed-b982eded/graft/internal/gemm"
 )
+
+func init() {
+	blas32.Use(gemm.Implementation{})
+	blas64.Use(gemm.Implementation{})
+	lapack64.Use(gemm.LAPACK{})
+}
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
