@@ -26,14 +26,17 @@ type Heads struct {
 	// Window, unless it is 0, is how many keys a query sees: its own position's and
 	// those right before it (Beltagy et al., "Longformer", 2020).
 	Window int
+	// Both lets every query see every key of its sequence, as encoders do (Devlin et al.,
+	// "BERT", 2019). It excludes a window.
+	Both bool
 }
 
 // queryBlock is how many queries of one head are worked on at a time. The keys that
 // none of them sees are left out, which is what saves half of the work.
 const queryBlock = 64
 
-// Attention returns softmax(scale·q·kᵀ)·v for each head of each sequence, causally
-// (Vaswani et al., "Attention is all you need", 2017). Sequences follow one another
+// Attention returns softmax(scale·q·kᵀ)·v for each head of each sequence, causally unless
+// heads say otherwise (Vaswani et al., "Attention is all you need", 2017). Sequences follow one another
 // in the rows without padding. Rows of the softmax have their maximum taken out and
 // their sum in float64. The probabilities are stored for Backward: about
 // Query·Keys²/2 elements a sequence, or Query·Keys·Window. Scores that are bent are
@@ -116,6 +119,9 @@ type keyRange struct {
 
 func newAttention(q, k, v *Value, heads Heads, seqs []Seq) *attention {
 	a := &attention{Heads: heads}
+	if a.Both && a.Window > 0 {
+		panic("autodiff: a window on attention that sees both ways")
+	}
 	if a.Scale == 0 {
 		a.Scale = float32(1 / math.Sqrt(float64(heads.Dim)))
 	}
@@ -133,6 +139,9 @@ func newAttention(q, k, v *Value, heads Heads, seqs []Seq) *attention {
 				b.past = min(b.past, a.Window-1)
 			}
 			b.key, b.keys = key+position-b.past, b.past+b.rows
+			if a.Both {
+				b.key, b.keys = key, s.Keys
+			}
 			a.size += heads.Query * b.rows * b.keys
 			a.longest = max(a.longest, b.keys)
 			a.blocks = append(a.blocks, b)
@@ -162,6 +171,9 @@ func newAttention(q, k, v *Value, heads Heads, seqs []Seq) *attention {
 
 // seen returns which of a block's keys its query r sees.
 func (a *attention) seen(b queries, r int) (from, to int) {
+	if a.Both {
+		return 0, b.keys
+	}
 	to = b.past + r + 1
 	if a.Window > 0 {
 		from = max(0, to-a.Window)

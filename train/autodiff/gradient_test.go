@@ -334,9 +334,13 @@ func attentionReference(in []mat, heads Heads, seqs []Seq) mat {
 			}
 			for h := range heads.Query {
 				kv := h / (heads.Query / heads.KeyValue) * heads.Dim
-				p := make([]float64, at+1)
+				last := at
+				if heads.Both {
+					last = s.Keys - 1
+				}
+				p := make([]float64, last+1)
 				var sum float64
-				for j := first; j <= at; j++ {
+				for j := first; j <= last; j++ {
 					score := factor * q.partDot(row+i, h*heads.Dim, k, key+j, kv, heads.Dim)
 					if heads.Cap != 0 {
 						score = float64(heads.Cap) * math.Tanh(score/float64(heads.Cap))
@@ -364,31 +368,33 @@ func attentionReference(in []mat, heads Heads, seqs []Seq) mat {
 const opTolerance = 2e-6
 
 func TestGradients(t *testing.T) {
-	for _, c := range opCases() {
-		t.Run(c.name, func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(7, 11))
-			in, leaves := randomInputs(rng, c)
-			var tape Tape
-			y := c.build(&tape, leaves)
-			want := c.forward(in)
-			compare(t, "forward", widen(y.Data), want.data)
+	for _, c := range append(opCases(), encoderCases()...) {
+		t.Run(c.name, func(t *testing.T) { checkOp(t, c) })
+	}
+}
 
-			seed := make([]float32, len(y.Data))
-			for i := range seed {
-				seed[i] = float32(rng.NormFloat64())
-			}
-			tape.AddGrad(y, seed)
-			tape.Backward()
-			for n, leaf := range leaves {
-				var got, want []float64
-				for range 60 {
-					i := rng.IntN(len(leaf.Data))
-					got = append(got, float64(leaf.Grad()[i]))
-					want = append(want, difference(c, in, n, i, seed))
-				}
-				compare(t, fmt.Sprintf("gradient of input %d", n), got, want)
-			}
-		})
+func checkOp(t *testing.T, c opCase) {
+	rng := rand.New(rand.NewPCG(7, 11))
+	in, leaves := randomInputs(rng, c)
+	var tape Tape
+	y := c.build(&tape, leaves)
+	want := c.forward(in)
+	compare(t, "forward", widen(y.Data), want.data)
+
+	seed := make([]float32, len(y.Data))
+	for i := range seed {
+		seed[i] = float32(rng.NormFloat64())
+	}
+	tape.AddGrad(y, seed)
+	tape.Backward()
+	for n, leaf := range leaves {
+		var got, want []float64
+		for range 60 {
+			i := rng.IntN(len(leaf.Data))
+			got = append(got, float64(leaf.Grad()[i]))
+			want = append(want, difference(c, in, n, i, seed))
+		}
+		compare(t, fmt.Sprintf("gradient of input %d", n), got, want)
 	}
 }
 
