@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/seed-b982eded/graft/train/data"
-	"github.com/seed-b982eded/graft/train/models"
 )
 
 // window returns where a step's batches lie: an epoch, and batches from to to−1 of
@@ -26,7 +25,7 @@ func (r *run) step() error {
 	labels, tokens := 0, int64(0)
 	for i := from; i < to; i++ {
 		b := r.source.At(epoch, i)
-		labels += countLabels(b)
+		labels += b.Count()
 		for _, n := range b.Lens {
 			tokens += int64(n)
 		}
@@ -143,16 +142,6 @@ func (p *pending) add(loss, rate, norm float64) {
 	p.loss += loss
 	p.rate, p.norm = rate, norm
 	p.steps++
-}
-
-func countLabels(b data.Batch) int {
-	n := 0
-	for _, label := range b.Labels {
-		if label != models.Ignored {
-			n++
-		}
-	}
-	return n
 }
 
 func allOrigins(batches []data.Batch) []data.Origin {

@@ -70,7 +70,8 @@ func (p *attachment) apply() {
 
 // lowRank plans scale·B·A on a linear layer.
 func (p *attachment) lowRank(e adapter.Entry, u *adapter.LowRank) {
-	i := slices.IndexFunc(p.host.linears, func(m Module) bool { return m.Path == e.Module || m.Path == body+e.Module })
+	names := p.host.spellings(e.Module)
+	i := slices.IndexFunc(p.host.linears, func(m Module) bool { return slices.Contains(names, m.Path) })
 	if _, other := p.host.slots[e.Module+".weight"]; i < 0 && other {
 		p.unfit(e, "low-rank updates lie on linear layers only, and it is none")
 		return
@@ -129,24 +130,27 @@ func (p *attachment) factor(e adapter.Entry, t formats.Tensor, name string) *aut
 	return autodiff.Trainable(rows, cols, data, grad)
 }
 
-// replace plans a new value of a parameter.
+// replace plans a new value of a parameter, which is trained where the adapter is.
 func (p *attachment) replace(e adapter.Entry, u *adapter.Replace) {
-	if p.train {
-		p.unfit(e, "training a whole parameter (modules_to_save) is not implemented")
-		return
-	}
-	name := e.Module + "." + u.Param
-	slot := p.host.slots[name]
-	if slot == nil {
-		name = body + name
-		slot = p.host.slots[name]
+	var name string
+	var slot **autodiff.Value
+	for _, module := range p.host.spellings(e.Module) {
+		if slot == nil {
+			name = module + "." + u.Param
+			slot = p.host.slots[name]
+		}
 	}
 	if slot == nil || *slot == nil {
 		p.noModule(e, "or it has no parameter "+formats.Quote(u.Param))
 		return
 	}
-	if old := *slot; !sameShape(u.Value.Shape, old) {
-		p.unfit(e, "%s does not fit (got %v, want %d×%d)", u.Param, u.Value.Shape, old.Rows, old.Cols)
+	old, flipped := *slot, p.host.flipped[name]
+	rows, cols := old.Rows, old.Cols
+	if flipped {
+		rows, cols = cols, rows
+	}
+	if !sameShape(u.Value.Shape, rows, cols) {
+		p.unfit(e, "%s does not fit (got %v, want %d×%d)", u.Param, u.Value.Shape, rows, cols)
 		return
 	}
 	if p.weight != 1 {
@@ -157,18 +161,29 @@ func (p *attachment) replace(e adapter.Entry, u *adapter.Replace) {
 		p.unfit(e, "%s is replaced twice", u.Param)
 		return
 	}
-	if data := p.read(e, u.Value); data != nil {
-		p.replaces[name] = autodiff.Frozen((*slot).Rows, (*slot).Cols, data)
+	data := p.read(e, u.Value)
+	if data == nil {
+		return
 	}
+	if flipped {
+		data = transposed(data, rows, cols)
+	}
+	if !p.train {
+		p.replaces[name] = autodiff.Frozen(old.Rows, old.Cols, data)
+		return
+	}
+	grad := autodiff.NewBuffer(len(data))
+	p.params = append(p.params, Param{Name: name, Data: data, Grad: grad, Rows: old.Rows, Cols: old.Cols})
+	p.replaces[name] = autodiff.Trainable(old.Rows, old.Cols, data, grad)
 }
 
 // sameShape reports whether a stored shape is that of a parameter: rows and columns, or
 // the columns alone for a vector.
-func sameShape(shape []int64, v *autodiff.Value) bool {
+func sameShape(shape []int64, rows, cols int) bool {
 	if len(shape) == 1 {
-		return v.Rows == 1 && shape[0] == int64(v.Cols)
+		return rows == 1 && shape[0] == int64(cols)
 	}
-	return len(shape) == 2 && shape[0] == int64(v.Rows) && shape[1] == int64(v.Cols)
+	return len(shape) == 2 && shape[0] == int64(rows) && shape[1] == int64(cols)
 }
 
 // read returns a tensor's elements, nil after a problem.

@@ -15,8 +15,19 @@ type Batch struct {
 	Rows, Cols int
 	IDs        []int32 // Rows × Cols
 	// Labels is Rows × Cols and shifted already: the label at position t is the token
-	// that should follow position t, or [Ignored]. Logits does not look at it.
+	// that should follow position t, or [Ignored]. Logits does not look at it. For a
+	// [Classifier] of classes it is the class of each row, or [Ignored].
 	Labels []int32
+	// Targets are what a [Classifier] regresses to, or 1 for each of a row's classes and 0
+	// for the others, Rows × outputs; for an [Embedder] that learns similarities, that of
+	// each pair. Others do not look at it.
+	Targets []float32
+	// Types are the segments that the tokens belong to, Rows × Cols, for encoders that tell
+	// segments apart; nil is 0 for all.
+	Types []int32
+	// Texts is how many rows make one example of an [Embedder]: 2 for pairs, 3 with a text
+	// that is unlike. All first texts come first, then all second ones; 0 means 1.
+	Texts int
 	// Lens are the tokens of each row before its padding; nil where there is none.
 	Lens []int
 	// Seed chooses the dropout masks of LossGrad. A loop that gives every batch of a run its
@@ -24,9 +35,25 @@ type Batch struct {
 	Seed uint64
 }
 
+// Count returns the number of labels: what a mean loss is a mean over. Batches without
+// Labels have one for each example.
+func (b Batch) Count() int {
+	if b.Labels == nil {
+		return b.Rows / max(b.Texts, 1)
+	}
+	n := 0
+	for _, label := range b.Labels {
+		if label != Ignored {
+			n++
+		}
+	}
+	return n
+}
+
 // packed is a batch without its padding: the rows' tokens one after another.
 type packed struct {
 	ids    []int32
+	types  []int32 // of texts that have segments
 	seqs   []autodiff.Seq
 	places []int // of each token in the batch
 }

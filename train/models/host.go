@@ -2,6 +2,8 @@ package models
 
 import (
 	"bytes"
+	"cmp"
+	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
@@ -14,7 +16,9 @@ type host struct {
 	linears  []Module
 	byPath   map[string]*linear
 	slots    map[string]**autodiff.Value // parameters by "path.name", nil pointers where absent
+	flipped  map[string]bool             // of slots: stored as in × out
 	replaced map[string]bool
+	prefix   string // the first segment of the body's paths, with a dot; "" for "model."
 	size     Size
 	trained  *training // nil until Train
 }
@@ -22,7 +26,7 @@ type host struct {
 // training is the adapter being trained.
 type training struct {
 	source *adapter.Adapter
-	params []Param // A and B of each entry
+	params []Param // of each entry: A and B, or the whole parameter
 	drop   float64
 }
 
@@ -45,6 +49,21 @@ func (h *host) addLinear(path string, l *linear, out, in int) {
 	h.add(path, "bias", &l.bias)
 }
 
+// flip notes that the checkpoint stores a parameter as in × out.
+func (h *host) flip(path, name string) {
+	if h.flipped == nil {
+		h.flipped = map[string]bool{}
+	}
+	h.flipped[path+"."+name] = true
+}
+
+// spellings returns the names that a module may have in the model: as it is given, and
+// with the body's prefix put before it or taken off.
+func (h *host) spellings(module string) []string {
+	prefix := cmp.Or(h.prefix, body)
+	return []string{module, prefix + module, strings.TrimPrefix(module, prefix)}
+}
+
 // countBase counts the base's parameters once all are read.
 func (h *host) countBase() {
 	seen := map[*autodiff.Value]bool{}
@@ -62,7 +81,7 @@ func (h *host) Modules() []Module { return append([]Module(nil), h.linears...) }
 // Size counts parameters.
 func (h *host) Size() Size { return h.size }
 
-// Params returns the factors being trained.
+// Params returns the factors and whole parameters being trained.
 func (h *host) Params() []Param {
 	if h.trained == nil {
 		return nil
@@ -80,7 +99,8 @@ func (h *host) Attach(ad *adapter.Adapter, weight float64) error {
 	return nil
 }
 
-// Train attaches an adapter whose factors are trained from their present values.
+// Train attaches an adapter whose factors, and parameters that it replaces, are trained
+// from their present values.
 func (h *host) Train(ad *adapter.Adapter, opts TrainOptions) error {
 	if h.trained != nil {
 		return formats.Usagef("the model is training an adapter already")
@@ -111,11 +131,21 @@ func (h *host) Export() (*adapter.Adapter, error) {
 	out := *h.trained.source
 	out.Closer = nil
 	out.Entries = make([]adapter.Entry, len(out.Entries))
+	params := h.trained.params
 	for i, e := range h.trained.source.Entries {
-		u := *e.Update.(*adapter.LowRank)
-		u.A = inMemory(u.A, h.trained.params[2*i].Data)
-		u.B = inMemory(u.B, h.trained.params[2*i+1].Data)
-		e.Update = &u
+		switch u := e.Update.(type) {
+		case *adapter.LowRank:
+			u2 := *u
+			u2.A, u2.B = inMemory(u.A, params[0].Data), inMemory(u.B, params[1].Data)
+			e.Update, params = &u2, params[2:]
+		case *adapter.Replace:
+			u2, data := *u, params[0].Data
+			if h.flipped[params[0].Name] {
+				data = transposed(data, params[0].Rows, params[0].Cols)
+			}
+			u2.Value = inMemory(u.Value, data)
+			e.Update, params = &u2, params[1:]
+		}
 		out.Entries[i] = e
 	}
 	return &out, nil

@@ -102,7 +102,7 @@ func TestConfigRefusals(t *testing.T) {
 		want    string // part of the message
 	}{
 		"no type":            {map[string]any{"model_type": missing}, "no model_type"},
-		"other type":         {map[string]any{"model_type": "mixtral"}, `model_type "mixtral" cannot be trained or run (known: gemma2, gemma3_text, llama, mistral, phi3, qwen2, qwen3)`},
+		"other type":         {map[string]any{"model_type": "mixtral"}, `model_type "mixtral" cannot be trained or run (known: gemma2, gemma3_text, gpt2, llama, mistral, phi3, qwen2, qwen3)`},
 		"missing size":       {map[string]any{"hidden_size": missing}, "hidden_size is missing"},
 		"negative size":      {map[string]any{"vocab_size": -3}, "vocab_size must be a whole number from 1 to 1073741824 (got -3)"},
 		"huge size":          {map[string]any{"vocab_size": 1e30}, "vocab_size must be"},

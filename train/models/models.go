@@ -9,17 +9,17 @@ import (
 	"github.com/seed-b982eded/graft/formats/adapter"
 )
 
-// Model is a causal language model on a frozen base.
-type Model interface {
+// Adaptable is what all models have: a frozen base that adapters lie on, and a loss.
+type Adaptable interface {
 	// Attach puts an adapter on the model, its deltas multiplied by weight. Several may
 	// be attached; their deltas add up. An update that the model cannot apply is an
 	// [formats.ErrUnfit], and then nothing is attached.
 	Attach(ad *adapter.Adapter, weight float64) error
-	// Train attaches an adapter whose factors are trained from their present values.
-	// It must have low-rank updates only, and a model trains one adapter.
+	// Train attaches an adapter whose factors are trained from their present values, and
+	// so are the parameters that it replaces (modules_to_save). A model trains one adapter.
 	Train(ad *adapter.Adapter, opts TrainOptions) error
-	// Params returns the factors being trained, A then B for each module in the
-	// adapter's order: the same slices at every call.
+	// Params returns what is being trained in the adapter's order, A then B for each pair
+	// of factors: the same slices at every call.
 	Params() []Param
 	// Export returns the trained adapter with the present factors in memory as F32:
 	// modules, keys, scales and config are those that Train was given. Later steps do
@@ -27,25 +27,30 @@ type Model interface {
 	Export() (*adapter.Adapter, error)
 
 	// LossGrad adds the derivatives of scale · Σ loss to the parameters' Grad. It returns
-	// Σ loss, the cross-entropy in nats summed over all labels of the batch, and their
-	// number.
+	// Σ loss, summed over all labels of the batch, and their number, [Batch.Count]. The
+	// loss of a language model is the cross-entropy in nats.
 	LossGrad(b Batch, scale float32) (sum float64, labels int, err error)
 	// Loss returns what LossGrad returns, without gradients and without dropout.
 	Loss(b Batch) (sum float64, labels int, err error)
-	// Logits returns Rows·Cols × vocabulary scores of the next token, zeros at padding.
-	Logits(b Batch) ([]float32, error)
-	// NewSession begins a sequence to generate from.
-	NewSession() Session
 
 	// Modules returns the linear layers, which low-rank updates may target, in the
 	// order of the model.
 	Modules() []Module
 	// Size counts parameters.
 	Size() Size
-	// Vocabulary returns the number of tokens that the model scores.
+	// Vocabulary returns the number of tokens that the model knows.
 	Vocabulary() int
 	// MaxPositions returns the longest sequence that the model was made for.
 	MaxPositions() int
+}
+
+// Model is a causal language model on a frozen base.
+type Model interface {
+	Adaptable
+	// Logits returns Rows·Cols × vocabulary scores of the next token, zeros at padding.
+	Logits(b Batch) ([]float32, error)
+	// NewSession begins a sequence to generate from.
+	NewSession() Session
 	// EndTokens returns the tokens that end a text, by the model's own files.
 	EndTokens() []int32
 }
@@ -75,7 +80,7 @@ type Module struct {
 type Size struct {
 	Base      int64 // of the base model
 	Attached  int64 // factors and replaced parameters of all adapters, the trained one too
-	Trainable int64 // factors being trained
+	Trainable int64 // factors and parameters being trained
 }
 
 // Load builds the model that the checkpoint's config.json describes, with all weights
@@ -90,10 +95,17 @@ func Load(ckpt *formats.Checkpoint) (Model, error) {
 	if kind == "" {
 		return nil, formats.Rejectf(ckpt.Path(), "", "config.json: no model_type")
 	}
+	if kind == "gpt2" {
+		return loadGPT2(ckpt, doc)
+	}
 	f, ok := families[kind]
 	if !ok {
-		known := strings.Join(slices.Sorted(maps.Keys(families)), ", ")
-		return nil, formats.Rejectf(ckpt.Path(), "", "config.json: model_type %s cannot be trained or run (known: %s)", formats.Quote(kind), known)
+		if _, ok := encoderFamilies[kind]; ok {
+			return nil, formats.Rejectf(ckpt.Path(), "", "config.json: model_type %s is an encoder: it writes no text (it classifies and embeds)", formats.Quote(kind))
+		}
+		known := slices.Sorted(maps.Keys(families))
+		known = slices.Insert(known, slices.Index(known, "llama"), "gpt2")
+		return nil, formats.Rejectf(ckpt.Path(), "", "config.json: model_type %s cannot be trained or run (known: %s)", formats.Quote(kind), strings.Join(known, ", "))
 	}
 	s, err := readSpec(ckpt.Path(), doc, f, ckpt.Len())
 	if err != nil {

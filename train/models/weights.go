@@ -12,16 +12,22 @@ import (
 // first; read then makes them.
 type weights struct {
 	ckpt     *formats.Checkpoint
-	prefix   string // "model." in the checkpoint's names, or nothing
+	body     string // the first segment of the body's paths, with a dot
+	prefix   string // what the checkpoint's names have of it: all or nothing
 	used     map[string]bool
 	pending  []pending
 	problems formats.Problems
+
+	// leave, unless it is nil, says which tensors of the checkpoint are no part of the
+	// model, by their name below the prefix.
+	leave func(name string) bool
 }
 
 // pending is a parameter that was found and is not yet read.
 type pending struct {
 	tensor     formats.Tensor
 	rows, cols int
+	flipped    bool // stored as cols × rows
 	into       **autodiff.Value
 }
 
@@ -29,8 +35,11 @@ type pending struct {
 // segment of the body's module paths.
 const body = "model."
 
-func findWeights(ckpt *formats.Checkpoint) *weights {
-	w := &weights{ckpt: ckpt, used: map[string]bool{}}
+func findWeights(ckpt *formats.Checkpoint) *weights { return findWeightsUnder(ckpt, body) }
+
+// findWeightsUnder is findWeights for a body of another name.
+func findWeightsUnder(ckpt *formats.Checkpoint, body string) *weights {
+	w := &weights{ckpt: ckpt, body: body, used: map[string]bool{}}
 	for t := range ckpt.Tensors() {
 		if strings.HasPrefix(t.Name, body) {
 			w.prefix = body
@@ -43,15 +52,35 @@ func findWeights(ckpt *formats.Checkpoint) *weights {
 // stored returns the checkpoint's name of a parameter: a checkpoint saved from the body
 // alone has no prefix.
 func (w *weights) stored(name string) string {
-	if rest, ok := strings.CutPrefix(name, body); ok {
+	if rest, ok := strings.CutPrefix(name, w.body); ok {
 		return w.prefix + rest
 	}
 	return name
 }
 
+// oldNames are what BERT's norms called their parameters at first.
+var oldNames = strings.NewReplacer("LayerNorm.weight", "LayerNorm.gamma", "LayerNorm.bias", "LayerNorm.beta")
+
+// tensor returns the tensor that holds a parameter.
+func (w *weights) tensor(name string) (formats.Tensor, bool) {
+	t, ok := w.ckpt.Tensor(w.stored(name))
+	if !ok {
+		t, ok = w.ckpt.Tensor(oldNames.Replace(w.stored(name)))
+	}
+	return t, ok
+}
+
 // matrix looks up a parameter of rows × cols.
 func (w *weights) matrix(into **autodiff.Value, name string, rows, cols int) {
 	w.find(into, name, rows, cols, []int64{int64(rows), int64(cols)})
+}
+
+// flippedMatrix looks up a parameter of rows × cols that is stored as cols × rows.
+func (w *weights) flippedMatrix(into **autodiff.Value, name string, rows, cols int) {
+	w.find(into, name, rows, cols, []int64{int64(cols), int64(rows)})
+	if n := len(w.pending); n > 0 && w.pending[n-1].into == into {
+		w.pending[n-1].flipped = true
+	}
 }
 
 // vector looks up a parameter of one dimension, a row.
@@ -60,7 +89,7 @@ func (w *weights) vector(into **autodiff.Value, name string, n int) {
 }
 
 func (w *weights) find(into **autodiff.Value, name string, rows, cols int, shape []int64) {
-	t, ok := w.ckpt.Tensor(w.stored(name))
+	t, ok := w.tensor(name)
 	switch {
 	case !ok:
 		w.problems.Add(formats.Rejectf(w.ckpt.Path(), w.stored(name), "is missing"))
@@ -71,7 +100,7 @@ func (w *weights) find(into **autodiff.Value, name string, rows, cols int, shape
 		w.problems.Add(formats.Rejectf(w.ckpt.Path(), t.Name, "cannot compute with its dtype (got %s, want F64, F32, F16 or BF16)", t.DType))
 	}
 	w.used[t.Name] = true
-	w.pending = append(w.pending, pending{t, rows, cols, into})
+	w.pending = append(w.pending, pending{tensor: t, rows: rows, cols: cols, into: into})
 }
 
 // ignorable reports whether a tensor is a buffer that old versions of transformers
@@ -82,7 +111,8 @@ func ignorable(name string) bool { return strings.HasSuffix(name, ".rotary_emb.i
 // nothing, reads the parameters.
 func (w *weights) read() error {
 	for t := range w.ckpt.Tensors() {
-		if !w.used[t.Name] && !ignorable(t.Name) {
+		left := ignorable(t.Name) || w.leave != nil && w.leave(strings.TrimPrefix(t.Name, w.body))
+		if !w.used[t.Name] && !left {
 			w.problems.Add(formats.Rejectf(w.ckpt.Path(), t.Name, "the model that config.json describes has no such parameter"))
 		}
 	}
@@ -94,9 +124,23 @@ func (w *weights) read() error {
 		if err != nil {
 			return &formats.Error{Class: formats.ErrInput, File: w.ckpt.Path(), Tensor: p.tensor.Name, Err: err}
 		}
+		if p.flipped {
+			data = transposed(data, p.cols, p.rows)
+		}
 		*p.into = autodiff.Frozen(p.rows, p.cols, data)
 	}
 	return nil
+}
+
+// transposed returns a rows × cols matrix as cols × rows.
+func transposed(data []float32, rows, cols int) []float32 {
+	out := autodiff.NewBuffer(len(data))
+	for i := range rows {
+		for j := range cols {
+			out[j*rows+i] = data[i*cols+j]
+		}
+	}
+	return out
 }
 
 // readFloats reads a tensor of a float type into a buffer that suits autodiff.
