@@ -147,9 +147,10 @@ func (r *taskRun) compare(b Batch, got, want []float32) (worst float64) {
 	return worst / math.Sqrt(squares/float64(n))
 }
 
-// outputBound is in units of the outputs' root mean square. transformers' own float32 is
-// within 1e-6 of the float64 that the reference is made in.
-const outputBound = 1e-5
+// outputBound is in units of the outputs' root mean square. The reference is made in float64,
+// of which float32 is within 2e-6 here, and every option moves the outputs by ten times
+// the bound or more.
+const outputBound = 5e-6
 
 func TestTasksMatchPyTorch(t *testing.T) {
 	for _, c := range taskRuns {

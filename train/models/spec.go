@@ -1,6 +1,7 @@
 package models
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -165,7 +166,11 @@ func (o *options) gate(name, fallback string) func(t *autodiff.Tape, gate, up *a
 func (o *options) architectures(classes []any) {
 	list, _ := o.doc.Get("architectures").([]any)
 	if len(list) > 0 && !slices.ContainsFunc(list, func(a any) bool { return slices.Contains(classes, a) }) {
-		o.reject("architectures", "[%s] is not implemented (want %s or %s)", show(list[0]), classes[0], classes[1])
+		want := fmt.Sprint(classes[0])
+		if len(classes) > 1 {
+			want += fmt.Sprint(" or ", classes[1])
+		}
+		o.reject("architectures", "[%s] is not implemented (want %s)", show(list[0]), want)
 	}
 }
 
