@@ -1,0 +1,113 @@
+package score
+
+import "fmt"
+
+// Best returns the column of the largest score in each row of n × classes scores; of equal
+// ones the first.
+func Best(scores []float32, classes int) []int32 {
+	best := make([]int32, len(scores)/classes)
+	for r := range best {
+		row := scores[r*classes : (r+1)*classes]
+		for j, x := range row {
+			if x > row[best[r]] {
+				best[r] = int32(j)
+			}
+		}
+	}
+	return best
+}
+
+// Above reports for each score whether it is above a threshold; 0 is a probability of a
+// half for logits.
+func Above(scores []float32, threshold float32) []bool {
+	above := make([]bool, len(scores))
+	for i, x := range scores {
+		above[i] = x > threshold
+	}
+	return above
+}
+
+// Accuracy returns the share of predictions that are right, 0 of none.
+func Accuracy[T comparable](predicted, right []T) float64 {
+	mustMatch(len(predicted), len(right))
+	n := 0
+	for i, p := range predicted {
+		if p == right[i] {
+			n++
+		}
+	}
+	return ratio(n, len(right))
+}
+
+// F1 returns the mean over classes of 2·TP/(2·TP+FP+FN), scikit-learn's macro average
+// over the classes that are predicted or right at least once. For two classes it is not
+// the binary F1, which is [F1Of] class 1.
+func F1(predicted, right []int32) float64 {
+	mustMatch(len(predicted), len(right))
+	seen, classes := map[int32]bool{}, []int32{}
+	for _, list := range [][]int32{predicted, right} {
+		for _, c := range list {
+			if !seen[c] {
+				seen[c], classes = true, append(classes, c)
+			}
+		}
+	}
+	if len(classes) == 0 {
+		return 0
+	}
+	var sum float64
+	for _, c := range classes {
+		sum += F1Of(c, predicted, right)
+	}
+	return sum / float64(len(classes))
+}
+
+// F1Of returns 2·TP/(2·TP+FP+FN) of one class, 0 where it is neither predicted nor right.
+func F1Of(class int32, predicted, right []int32) float64 {
+	mustMatch(len(predicted), len(right))
+	var c counts
+	for i, p := range predicted {
+		c.add(p == class, right[i] == class)
+	}
+	return c.f1()
+}
+
+// LabelF1 returns 2·TP/(2·TP+FP+FN) over all labels of all texts, scikit-learn's micro
+// average.
+func LabelF1(predicted, right []bool) float64 {
+	mustMatch(len(predicted), len(right))
+	var c counts
+	for i, p := range predicted {
+		c.add(p, right[i])
+	}
+	return c.f1()
+}
+
+// counts are those of a confusion matrix that F1 needs.
+type counts struct{ hits, wrong, missed int }
+
+func (c *counts) add(predicted, right bool) {
+	switch {
+	case predicted && right:
+		c.hits++
+	case predicted:
+		c.wrong++
+	case right:
+		c.missed++
+	}
+}
+
+func (c counts) f1() float64 { return ratio(2*c.hits, 2*c.hits+c.wrong+c.missed) }
+
+func ratio(a, b int) float64 {
+	if b == 0 {
+		return 0
+	}
+	return float64(a) / float64(b)
+}
+
+func mustMatch(a, b int) {
+	if a != b {
+		panic(fmt.Sprintf("score: %d predictions for %d", a, b))
+	}
+}
