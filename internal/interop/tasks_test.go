@@ -155,3 +155,12 @@ func openBase(t *testing.T, model string) *formats.Checkpoint {
 	t.Cleanup(func() { base.Close() })
 	return base
 }
+
+// TestTasksFreshSeed makes the encoders and GPT-2s again with another seed, and runs the
+// golden tests on them.
+func TestTasksFreshSeed(t *testing.T) {
+	full(t)
+	tree := t.TempDir()
+	t.Log(python(t, genPython, nil, "encoders.py", "--seed", strconv.FormatUint(seed(t), 10), "--out", filepath.Join(tree, "testdata", "models")))
+	golden(t, tree, "train/models", "^Test(TasksMatchPyTorch|ExportOfTasks)$", 2*11)
+}
