@@ -3,7 +3,7 @@
 //
 // A [Tape] runs operations at once and records what their derivatives need;
 // [Tape.Backward] walks the record in reverse and adds to the gradients of the
-// trainable leaves. The operations are those of decoder-only transformers, each as
+// trainable leaves. The operations are those of decoders and encoders, each as
 // one step with a hand-written derivative, so that a layer is a dozen records.
 //
 // # How to choose
