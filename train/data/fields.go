@@ -290,4 +290,3 @@ func readString(raw json.RawMessage, name string, dst *string) *fault {
 	}
 	return f
 }
-

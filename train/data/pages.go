@@ -10,7 +10,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
-	"github.com/parquet-go/parquet-go/encoding/thrift/compact"
 	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -57,6 +56,7 @@ func checkPages(name string, r io.ReaderAt, file *parquet.File) error {
 
 // checkChunk checks the pages of one column of one row group.
 func checkChunk(chunk *io.SectionReader, codec format.CompressionCodec, pages *int) (n int, err error) {
+	var protocol thrift.CompactProtocol
 	in := bufio.NewReader(chunk)
 	for ; ; n++ {
 		if _, err := in.Peek(1); err == io.EOF {
@@ -66,7 +66,7 @@ func checkChunk(chunk *io.SectionReader, codec format.CompressionCodec, pages *i
 			return n, fmt.Errorf("more than %d pages", maxPages)
 		}
 		var h format.PageHeader
-		if err := thrift.NewDecoder(compact.NewReader(in)).Decode(&h); err != nil {
+		if err := thrift.NewDecoder(protocol.NewReader(in)).Decode(&h); err != nil {
 			return n, err
 		}
 		at, err := chunk.Seek(0, io.SeekCurrent)
@@ -80,7 +80,7 @@ func checkChunk(chunk *io.SectionReader, codec format.CompressionCodec, pages *i
 		if h.UncompressedPageSize < 0 || h.UncompressedPageSize > maxPageBytes {
 			return n, fmt.Errorf("%d bytes when unpacked (want at most %d)", h.UncompressedPageSize, maxPageBytes)
 		}
-		values, plain := int32(0), int64(0)
+		values, plain, codec := int32(0), int64(0), codec
 		switch {
 		case h.DataPageHeader.Valid:
 			values = h.DataPageHeader.V.NumValues
@@ -89,6 +89,9 @@ func checkChunk(chunk *io.SectionReader, codec format.CompressionCodec, pages *i
 			values, plain = v.NumValues, int64(v.RepetitionLevelsByteLength)+int64(v.DefinitionLevelsByteLength)
 			if v.RepetitionLevelsByteLength < 0 || v.DefinitionLevelsByteLength < 0 {
 				plain = -1
+			}
+			if v.IsCompressed.Valid && !v.IsCompressed.V {
+				codec = format.Uncompressed
 			}
 		case h.DictionaryPageHeader.Valid:
 			values = h.DictionaryPageHeader.V.NumValues
