@@ -37,7 +37,11 @@ func readArray(name string, r io.Reader, opt ReadOptions) ([]Record, error) {
 		return line
 	}
 	broken := func(err error) ([]Record, error) {
-		return nil, formats.Rejectf(name, "", "line %d: not JSON: %v", lineAt(int(dec.InputOffset())), err)
+		at := len(text)
+		if syntax, ok := err.(*json.SyntaxError); ok {
+			at = min(int(syntax.Offset), at)
+		}
+		return nil, formats.Rejectf(name, "", "line %d: not JSON: %v", lineAt(max(at, counted)), err)
 	}
 	if _, err := dec.Token(); err != nil {
 		return broken(err)

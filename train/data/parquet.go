@@ -30,6 +30,9 @@ func readParquet(name string, f *os.File, opt ReadOptions) (records []Record, er
 	if !info.Mode().IsRegular() {
 		return nil, formats.Rejectf(name, "", "Parquet is read from a file only")
 	}
+	if err := checkFooter(name, f, info.Size()); err != nil {
+		return nil, err
+	}
 	// The library panics at some schemas and pages that no writer makes: at a decimal of a
 	// type that has none, or at levels and lengths that do not fit. What it was doing is only
 	// reading, so nothing is left half done.
