@@ -53,7 +53,7 @@ func (s *scope) lookup(id string) any {
 			return v
 		}
 	}
-	return undefined{quoteName(id) + " is undefined"}
+	return undefined{why: quoteName(id) + " is undefined"}
 }
 
 // jump says how a list of statements ended.
@@ -243,7 +243,7 @@ func (l *loop) attr(r *run, id string) (any, bool) {
 		if x, ok := l.peek(); ok {
 			return x, true
 		}
-		return undefined{"there is no next item"}, true
+		return undefined{why: "there is no next item"}, true
 	case "cycle":
 		return &callable{"cycle", func(r *run, a args) any {
 			if len(a.pos) == 0 {
@@ -283,29 +283,32 @@ func (r *run) forLoop(x forStmt, items any, s *scope, depth int64) jump {
 			}
 		}
 	}
-	l := &loop{next: next, depth: depth, current: undefined{"there is no previous item"}}
+	l := &loop{next: next, depth: depth, current: undefined{why: "there is no previous item"}}
 	if x.recursive {
 		l.again = func(items any) any {
 			return r.capture(func() { r.forLoop(x, items, s, depth+1) })
 		}
 	}
+	whole := false
 	for {
 		v, ok := l.peek()
 		if !ok {
 			break
 		}
-		r.charge(2)
+		r.charge(2 * itemCost) // a round has a scope of its own
 		l.ahead = l.ahead[1:]
 		l.index++
 		l.previous, l.current = l.current, v
 		in := s.inner()
 		in.vars["loop"] = l
 		r.assign(x.target, v, in)
-		if j := r.stmts(x.body, in); j == jumpBreak {
+		j := r.stmts(x.body, in)
+		if j == jumpBreak {
 			break
 		}
+		whole = whole || j == jumpNone
 	}
-	if l.index == 0 {
+	if !whole { // Jinja's else is for when no round came to its end
 		return r.stmts(x.alt, s.inner())
 	}
 	return jumpNone
@@ -316,7 +319,7 @@ func (r *run) macro(m *macroDef, s *scope) *callable {
 	return &callable{m.name, func(r *run, a args) any {
 		defer r.enter()()
 		in := s.inner()
-		caller := a.take("caller", undefined{"there is no caller"})
+		caller := a.take("caller", undefined{why: "there is no caller"})
 		if m.uses["caller"] {
 			in.vars["caller"] = caller
 		} else if _, none := caller.(undefined); !none {
@@ -335,7 +338,7 @@ func (r *run) macro(m *macroDef, s *scope) *callable {
 			case i >= len(m.params)-len(m.defaults):
 				in.vars[param] = r.eval(m.defaults[i-len(m.params)+len(m.defaults)], in)
 			default:
-				in.vars[param] = undefined{"parameter " + quoteName(param) + " was not provided"}
+				in.vars[param] = undefined{why: "parameter " + quoteName(param) + " was not provided"}
 			}
 		}
 		extra := a.pos[min(len(a.pos), len(m.params)):]
@@ -490,7 +493,7 @@ func (r *run) eval(x expr, s *scope) any {
 			return r.eval(x.yes, s)
 		}
 		if x.no == nil {
-			return undefined{"the condition is false and there is no else"}
+			return undefined{why: "the condition is false and there is no else"}
 		}
 		return r.eval(x.no, s)
 	case attrExpr:

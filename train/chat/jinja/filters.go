@@ -149,7 +149,7 @@ func firstFilter(r *run, v any, a args) any {
 	if x, ok := r.iterate(v)(); ok {
 		return x
 	}
-	return undefined{"there is no first element"}
+	return undefined{why: "there is no first element"}
 }
 
 func lastFilter(r *run, v any, a args) any {
@@ -159,7 +159,7 @@ func lastFilter(r *run, v any, a args) any {
 	}
 	items := r.list(v)
 	if len(items) == 0 {
-		return undefined{"there is no last element"}
+		return undefined{why: "there is no last element"}
 	}
 	return items[len(items)-1]
 }
@@ -183,6 +183,21 @@ func reverseFilter(r *run, v any, a args) any {
 
 // generate gives the elements of a value once.
 func (r *run) generate(v any) *generator { return &generator{r.iterate(v)} }
+
+// lazily is iterate that looks at the value when the first element is asked for, as a
+// Python generator does. With orEmpty a value that is false has no elements.
+func (r *run) lazily(v any, orEmpty bool) func() (any, bool) {
+	var next func() (any, bool)
+	return func() (any, bool) {
+		if next == nil {
+			if orEmpty && !truth(v) {
+				return nil, false
+			}
+			next = r.iterate(v)
+		}
+		return next()
+	}
+}
 
 func itemsFilter(r *run, v any, a args) any {
 	a.bind("items")
@@ -215,6 +230,8 @@ func intFilter(r *run, v any, a args) any {
 		return toInt(x)
 	case int64, *big.Int:
 		return x
+	case undefined:
+		fail("%s", x.why)
 	case float64:
 		return truncate(x, given(p[0], int64(0)))
 	case string:
@@ -292,6 +309,8 @@ func floatFilter(r *run, v any, a args) any {
 		}
 	} else if f, ok := number(v); ok {
 		return f
+	} else if u, ok := v.(undefined); ok {
+		fail("%s", u.why)
 	}
 	return given(p[0], 0.0)
 }
@@ -364,7 +383,7 @@ func indentFilter(r *run, v any, a args) any {
 		indent = r.repeat(" ", needInt("indent", given(p[0], int64(4)))).(string)
 	}
 	blank := truth(given(p[2], false))
-	lines := splitLines(r.str(v)+"\n", false)
+	lines := splitLines(needString("indent", v)+"\n", false)
 	var b strings.Builder
 	for i, line := range lines {
 		r.charge(len(line) + len(indent) + 1)
@@ -446,7 +465,7 @@ func mapFilter(r *run, v any, a args) any {
 		missing := given(a.bind("map", "attribute", "default?")[1], nil)
 		f = r.getter(attribute, missing)
 	}
-	next := r.iterate(v)
+	next := r.lazily(v, true)
 	return &generator{func() (any, bool) {
 		x, ok := next()
 		if !ok {
@@ -476,7 +495,7 @@ func selectFilter(id string, byAttr, keep bool) func(*run, any, args) any {
 			}
 			f = func(x any) bool { return r.test(test, x, rest) }
 		}
-		next := r.iterate(v)
+		next := r.lazily(v, true)
 		return &generator{func() (any, bool) {
 			for {
 				x, ok := next()
@@ -560,7 +579,7 @@ func uniqueFilter(r *run, v any, a args) any {
 	p := a.bind("unique", "case_sensitive?", "attribute?")
 	attr, fold := r.getter(given(p[1], nil), nil), r.foldCase(given(p[0], false))
 	seen := map[any]bool{}
-	next := r.iterate(v)
+	next := r.lazily(v, false)
 	return &generator{func() (any, bool) {
 		for {
 			x, ok := next()
@@ -582,7 +601,7 @@ func extremeFilter(id string, sign int) func(*run, any, args) any {
 	return func(r *run, v any, a args) any {
 		p := a.bind(id, "case_sensitive?", "attribute?")
 		attr, fold := r.getter(given(p[1], nil), nil), r.foldCase(given(p[0], false))
-		var best any = undefined{"there is no element"}
+		var best any = undefined{why: "there is no element"}
 		var bestKey any
 		next := r.iterate(v)
 		first := true

@@ -69,7 +69,12 @@ func (r *run) percent(format string, v any) any {
 	}
 	b.WriteString(rest)
 	r.charge(len(format))
-	if !byName && used < len(items) && !(isDict && used == 0) {
+	indexed := false // Python does not count what may be looked up by name
+	switch v.(type) {
+	case *Dict, List, undefined, span, namespace:
+		indexed = true
+	}
+	if !byName && used < len(items) && !indexed {
 		fail("not all arguments were used by the format")
 	}
 	return b.String()

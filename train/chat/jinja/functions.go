@@ -8,6 +8,9 @@ import (
 var functions = map[string]func(r *run, a args) any{
 	"raise_exception": func(r *run, a args) any { panic(raised(r.str(a.bind("raise_exception", "message")[0]))) },
 	"strftime_now": func(r *run, a args) any {
+		if r.now.IsZero() {
+			fail("the template asks for the date, and there is no date")
+		}
 		return strftime(r.now, needString("strftime_now", a.bind("strftime_now", "format")[0]))
 	},
 	"range":     rangeFunction,

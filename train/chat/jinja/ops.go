@@ -211,11 +211,7 @@ func floats(op string, x, y float64) any {
 	case "/":
 		return x / y
 	case "**":
-		z := math.Pow(x, y)
-		if math.IsNaN(z) || math.IsInf(z, 0) {
-			fail("operator ** has no result for %v and %v", x, y)
-		}
-		return z
+		return power(x, y)
 	}
 	mod := math.Mod(x, y)
 	if mod != 0 && (mod < 0) != (y < 0) {
@@ -237,9 +233,33 @@ func floats(op string, x, y float64) any {
 	return floor
 }
 
+// power raises to a small whole number, exactly and then rounded, as C's pow comes out;
+// Go's differs from it in the last bit.
+func power(x, y float64) float64 {
+	if y != math.Trunc(y) || math.Abs(y) > 64 || math.IsNaN(x) || math.IsInf(x, 0) {
+		fail("operator ** of %v and %v is not implemented", x, y)
+	}
+	if x == 0 && y < 0 {
+		fail("division by zero")
+	}
+	const exact = 64 * 53
+	z, factor := new(big.Float).SetPrec(exact).SetInt64(1), new(big.Float).SetFloat64(x)
+	for range int(math.Abs(y)) {
+		z.Mul(z, factor)
+	}
+	if y < 0 {
+		z.Quo(new(big.Float).SetPrec(exact).SetInt64(1), z)
+	}
+	f, _ := z.Float64()
+	if math.IsInf(f, 0) {
+		fail("the result of ** is too large")
+	}
+	return f
+}
+
 // attr is Jinja's a.b: an attribute, or else an item.
 func (r *run) attr(v any, id string) any {
-	if u, ok := v.(undefined); ok {
+	if u, ok := v.(undefined); ok && (u.unsafe || id != "__class__") {
 		fail("%s", u.why)
 	}
 	if m := r.member(v, id); m != nil {
@@ -255,7 +275,7 @@ func (r *run) attr(v any, id string) any {
 			return x
 		}
 	}
-	return undefined{typeName(v) + " has no attribute " + quoteName(id)}
+	return undefined{why: typeName(v) + " has no attribute " + quoteName(id)}
 }
 
 // member returns an attribute that Python's type has, or nil.
@@ -267,7 +287,7 @@ func (r *run) member(v any, id string) *any {
 		}
 	}
 	if strings.HasPrefix(id, "__") && strings.HasSuffix(id, "__") {
-		return found(undefined{"access to attribute " + quoteName(id) + " is unsafe"})
+		return found(undefined{why: "access to attribute " + quoteName(id) + " is unsafe", unsafe: true})
 	}
 	if _, ok := v.(namespace); ok {
 		return nil
@@ -277,7 +297,7 @@ func (r *run) member(v any, id string) *any {
 		return found(&callable{id, func(r *run, a args) any { return m(r, v, a) }})
 	}
 	if slices.Contains(changing[kind], id) {
-		return found(undefined{"method " + quoteName(id) + " changes a value, which a template may not"})
+		return found(undefined{why: "method " + quoteName(id) + " changes a value, which a template may not"})
 	}
 	if slices.Contains(unimplemented[kind], id) {
 		return found(&callable{id, func(*run, args) any {
@@ -307,7 +327,7 @@ func (r *run) item(v, key any) any {
 			if x, ok := r.index(v, i); ok {
 				return x
 			}
-			return undefined{"index " + strconv.FormatInt(i, 10) + " is out of range"}
+			return undefined{why: "index " + strconv.FormatInt(i, 10) + " is out of range"}
 		}
 	case markup:
 		fail("cutting safe text is not implemented")
@@ -316,9 +336,9 @@ func (r *run) item(v, key any) any {
 		if m := r.member(v, id); m != nil {
 			return *m
 		}
-		return undefined{typeName(v) + " has no attribute " + quoteName(id)}
+		return undefined{why: typeName(v) + " has no attribute " + quoteName(id)}
 	}
-	return undefined{typeName(v) + " has no element of that key"}
+	return undefined{why: typeName(v) + " has no element of that key"}
 }
 
 func (r *run) index(v any, i int64) (any, bool) {
@@ -368,7 +388,7 @@ func (r *run) slice(v any, parts [3]any) any {
 	case span, markup:
 		fail("slicing a %s is not implemented", typeName(v))
 	default:
-		return undefined{typeName(v) + " cannot be sliced"}
+		fail("slicing a %s is not implemented", typeName(v)) // Jinja fails, unless it is a constant
 	}
 	bound := func(p any, missing, low, high int64) int64 {
 		if p == nil {

@@ -184,6 +184,7 @@ func (p *parser) statement() stmt {
 }
 
 func (p *parser) ifTag(at place) stmt {
+	defer p.enter()()
 	s := ifStmt{place: at, test: p.tuple(false)}
 	p.end()
 	s.body = p.body("elif", "else", "endif")

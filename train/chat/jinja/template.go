@@ -13,7 +13,7 @@ const (
 	maxSource = 1 << 20
 	// maxWork bounds one rendering: about a unit for each step and byte. A chat of a
 	// megabyte takes ten million.
-	maxWork = 200 << 20
+	maxWork = 64 << 20
 	// itemCost is what an element of a list counts, as memory.
 	itemCost = 16
 	// maxRange is the longest range that the sandbox allows.

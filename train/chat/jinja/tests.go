@@ -20,8 +20,14 @@ func init() {
 	}
 	remainder := func(r *run, v any, by any) bool { return !truth(r.binary("%", v, by)) }
 	tests = map[string]func(r *run, v any, a args) bool{
-		"boolean":   kind(func(v any) bool { _, ok := v.(bool); return ok }),
-		"callable":  kind(func(v any) bool { _, ok := v.(*callable); return ok }),
+		"boolean": kind(func(v any) bool { _, ok := v.(bool); return ok }),
+		"callable": kind(func(v any) bool {
+			switch v.(type) {
+			case *callable, undefined:
+				return true
+			}
+			return false
+		}),
 		"defined":   kind(func(v any) bool { _, ok := v.(undefined); return !ok }),
 		"undefined": kind(func(v any) bool { _, ok := v.(undefined); return ok }),
 		"escaped":   kind(func(v any) bool { _, ok := v.(markup); return ok }),

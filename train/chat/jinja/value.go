@@ -73,7 +73,10 @@ func (d *Dict) list() []any {
 
 // undefined is what a name, key or attribute that is not there gives. It prints as
 // nothing, is false and has no elements; all else with it fails with why.
-type undefined struct{ why string }
+type undefined struct {
+	why    string
+	unsafe bool // an attribute that the sandbox hides
+}
 
 // namespace is the one value with attributes that a template can set.
 type namespace struct{ *Dict }
