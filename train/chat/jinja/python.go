@@ -228,9 +228,6 @@ func (r *run) equalAll(a, b []any, depth int) bool {
 	return true
 }
 
-// less is Python's <.
-func (r *run) less(a, b any) bool { return r.order(a, b, 0) < 0 }
-
 // order compares two values as Python orders them; a NaN, which has no order, is refused.
 func (r *run) order(a, b any, depth int) int {
 	if depth > maxDepth {
