@@ -3,8 +3,13 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/train/chat"
 	"github.com/seed-b982eded/graft/train/data"
 	"github.com/seed-b982eded/graft/train/models"
 	"github.com/seed-b982eded/graft/train/tokenizer"
@@ -14,6 +19,31 @@ import (
 type encoder struct {
 	tok  *tokenizer.Tokenizer
 	opts data.EncodeOptions
+	// base has the chat template, which is read when there are chats; columns renames
+	// the fields of records.
+	base    *formats.Checkpoint
+	columns map[string]string
+}
+
+// columnsFlag names the columns of data files.
+func columnsFlag() cli.Flag {
+	return &cli.StringFlag{Name: "columns", Usage: "take a field from another column of the data: `FIELD=COLUMN[,…]`, as in text=body"}
+}
+
+// parseColumns reads the value of --columns.
+func parseColumns(text string) (map[string]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	columns := map[string]string{}
+	for pair := range strings.SplitSeq(text, ",") {
+		field, column, ok := strings.Cut(pair, "=")
+		if _, twice := columns[field]; !ok || twice {
+			return nil, formats.Usagef("flag --columns: %s (want FIELD=COLUMN, each field once)", formats.Quote(pair))
+		}
+		columns[field] = column
+	}
+	return columns, nil
 }
 
 // newEncoder puts special tokens where the model's own files say: the beginning as its
@@ -67,12 +97,20 @@ func leadTokens(tok *tokenizer.Tokenizer) ([]int32, error) {
 }
 
 func (e *encoder) encode(ctx context.Context, records []data.Record) (*data.Set, data.Stats, error) {
+	isChat := func(r data.Record) bool { return r.Chat != nil }
+	if e.opts.Templates == nil && e.base != nil && slices.ContainsFunc(records, isChat) {
+		var err error
+		if e.opts.Templates, err = chat.Open(e.base); err != nil {
+			return nil, data.Stats{}, err
+		}
+		e.opts.ChatOptions.Now = time.Now()
+	}
 	return data.Encode(ctx, records, e.tok, e.opts)
 }
 
 // file reads and encodes a file, and says what had to be cut.
 func (e *encoder) file(ctx context.Context, co *console, path string) (*data.Set, error) {
-	records, err := data.ReadFile(path)
+	records, err := data.ReadFiles([]string{path}, data.ReadOptions{Columns: e.columns})
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/patch"
 	"github.com/seed-b982eded/graft/train"
 	"github.com/seed-b982eded/graft/train/data"
@@ -24,7 +25,8 @@ func evalCommand() *cli.Command {
 			"weights, and the model that merging would write.",
 		Flags: append([]cli.Flag{
 			baseFlag(), adaptersFlag(false),
-			&cli.StringFlag{Name: "data", Required: true, Usage: `data ` + "`FILE`" + `: JSON lines with "text", or "prompt" and "completion"`},
+			&cli.StringFlag{Name: "data", Required: true, Usage: `data ` + "`FILE`" + ` or pattern: JSON Lines, JSON, CSV or Parquet with "text", "prompt" and "completion", or "messages"`},
+			columnsFlag(),
 			&cli.IntFlag{Name: "batch-size", Value: 8, Usage: "examples in a batch"},
 			&cli.IntFlag{Name: "max-length", Usage: "tokens in an example (default: as many as the model takes)"},
 		}, commonFlags()...),
@@ -56,7 +58,11 @@ func evalAction(c *cli.Context) error {
 		return err
 	}
 	defer in.Close()
-	if err := co.checkReport("", readable(append(in.paths(), c.String("data")))...); err != nil {
+	files, err := data.Expand([]string{c.String("data")})
+	if err != nil {
+		return err
+	}
+	if err := co.checkReport("", readable(append(in.paths(), files...))...); err != nil {
 		return err
 	}
 	tok, err := openTokenizer(in.base)
@@ -81,7 +87,7 @@ func evalAction(c *cli.Context) error {
 			return err
 		}
 		if source == nil {
-			if source, err = evalData(c, co, tok, m); err != nil {
+			if source, err = evalData(c, co, tok, in.base, m); err != nil {
 				return err
 			}
 		}
@@ -112,9 +118,13 @@ func newModelLoss(name string, loss float64) modelLoss {
 	return l
 }
 
-func evalData(c *cli.Context, co *console, tok *tokenizer.Tokenizer, m models.Model) (*data.Loader, error) {
+func evalData(c *cli.Context, co *console, tok *tokenizer.Tokenizer, base *formats.Checkpoint, m models.Model) (*data.Loader, error) {
 	enc, err := newEncoder(tok, m, c.Int("max-length"))
 	if err != nil {
+		return nil, err
+	}
+	enc.base = base
+	if enc.columns, err = parseColumns(c.String("columns")); err != nil {
 		return nil, err
 	}
 	set, err := enc.file(c.Context, co, c.String("data"))

@@ -30,7 +30,8 @@ func trainCommand() *cli.Command {
 	d := train.DefaultOptions
 	flags := append([]cli.Flag{baseFlag(), &cli.StringFlag{Name: "adapter", Usage: "go on with this adapter `A` in place of a fresh one"}}, loraFlags()...)
 	flags = append(flags,
-		&cli.StringFlag{Name: "data", Required: true, Usage: `training data ` + "`FILE`" + `: JSON lines with "text", or "prompt" and "completion"`},
+		&cli.StringFlag{Name: "data", Required: true, Usage: `training data ` + "`FILE`" + ` or pattern: JSON Lines, JSON, CSV or Parquet with "text", "prompt" and "completion", or "messages"`},
+		columnsFlag(),
 		&cli.StringFlag{Name: "eval-data", Usage: "held-out data `FILE`"},
 		&cli.Float64Flag{Name: "eval-share", Usage: "hold this share of the data out for evaluation"},
 		&cli.IntFlag{Name: "max-steps", Usage: "optimizer steps, in place of epochs"},
@@ -100,11 +101,18 @@ func trainAction(c *cli.Context) error {
 		return err
 	}
 	defer base.Close()
-	inputs := []string{placeOf(base), c.String("data")}
-	for _, flag := range []string{"adapter", "eval-data"} {
-		if c.IsSet(flag) {
-			inputs = append(inputs, c.String(flag))
+	inputs := []string{placeOf(base)}
+	for _, flag := range []string{"data", "adapter", "eval-data"} {
+		if !c.IsSet(flag) {
+			continue
 		}
+		paths := []string{c.String(flag)}
+		if flag != "adapter" {
+			if paths, err = data.Expand(paths); err != nil {
+				return err
+			}
+		}
+		inputs = append(inputs, paths...)
 	}
 	inputs = readable(inputs)
 	for _, in := range inputs {
@@ -219,6 +227,10 @@ func trainingData(c *cli.Context, co *console, base *formats.Checkpoint, m model
 	}
 	enc, err := newEncoder(tok, m, c.Int("max-length"))
 	if err != nil {
+		return nil, nil, err
+	}
+	enc.base = base
+	if enc.columns, err = parseColumns(c.String("columns")); err != nil {
 		return nil, nil, err
 	}
 	set, err := enc.file(c.Context, co, c.String("data"))

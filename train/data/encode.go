@@ -5,13 +5,14 @@ import (
 	"fmt"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/train/chat"
 )
 
 // NoToken as a special id means that there is no such token.
 const NoToken int32 = -1
 
-// Tokenizer turns text into ids. Encode is always called with addSpecial false:
-// where special tokens go is decided here, from [EncodeOptions].
+// Tokenizer turns text into ids. For a language model Encode is always called with
+// addSpecial false: where special tokens go is decided here, from [EncodeOptions].
 type Tokenizer interface {
 	Encode(text string, addSpecial bool) ([]int32, error)
 }
@@ -31,7 +32,20 @@ type EncodeOptions struct {
 	// Each piece begins with the last token of the one before it, so that every
 	// token is learned once. Prompts with completions are never split.
 	SplitText bool
+	// Task is what the records were read for. The fields above on special tokens are for
+	// language models; other tasks have them where the tokenizer puts them.
+	Task Task
+	// Templates renders chats; Turns says what is learned of one, ChatOptions how it is
+	// rendered. A chat has the special tokens that its template writes, and no others.
+	Templates   *chat.Templates
+	Turns       chat.Turns
+	ChatOptions chat.Options
+	// Classes are the names of classes, in order of their numbers.
+	Classes []string
 }
+
+// Range is a range of tokens, From the first to the last before To.
+type Range struct{ From, To int }
 
 // Example is one sequence of tokens.
 type Example struct {
@@ -40,15 +54,57 @@ type Example struct {
 	// Context is how many tokens at the beginning are given and not learned: a
 	// prompt with its BOS; 0 for a text.
 	Context int
+	// Learned are the tokens of a chat that are learned, in order; nil means all after
+	// Context.
+	Learned []Range
+	// Second is where the second of two texts begins in IDs; 0 where there is one.
+	Second int
+	// More are the other sequences of an example of [Embedding]: the positive and the
+	// negative, or the second sentence.
+	More [][]int32
+	// Target is the number of the class, the value, or the similarity.
+	Target float64
 }
 
-// Labels returns how many tokens are learned. The first one never is, as nothing
-// comes before it.
-func (e Example) Labels() int { return max(len(e.IDs)-max(e.Context, 1), 0) }
+// learned returns the ranges of tokens that are learned. The first token never is, as
+// nothing comes before it.
+func (e Example) learned() []Range {
+	ranges := e.Learned
+	if ranges == nil {
+		ranges = []Range{{e.Context, len(e.IDs)}}
+	}
+	var out []Range
+	for _, r := range ranges {
+		if r.From, r.To = max(r.From, 1), min(r.To, len(e.IDs)); r.From < r.To {
+			out = append(out, r)
+		}
+	}
+	return out
+}
 
-// Set is an ordered set of examples, each with at least one label. It is not
-// changed once made.
-type Set struct{ Examples []Example }
+// Labels returns how many tokens are learned.
+func (e Example) Labels() (n int) {
+	for _, r := range e.learned() {
+		n += r.To - r.From
+	}
+	return n
+}
+
+// size returns the tokens of all sequences.
+func (e Example) size() int {
+	n := len(e.IDs)
+	for _, ids := range e.More {
+		n += len(ids)
+	}
+	return n
+}
+
+// Set is an ordered set of examples, for a language model each with at least one label.
+// It is not changed once made.
+type Set struct {
+	Examples []Example
+	Task     Task
+}
 
 // Labels returns how many tokens of the set are learned in one epoch.
 func (s *Set) Labels() int64 {
@@ -63,7 +119,7 @@ func (s *Set) Labels() int64 {
 func (s *Set) Tokens() int64 {
 	var n int64
 	for _, e := range s.Examples {
-		n += int64(len(e.IDs))
+		n += int64(e.size())
 	}
 	return n
 }
@@ -89,7 +145,10 @@ type Stats struct {
 // Encode tokenises the records. A text becomes [BOS] ids [EOS]. A prompt and its
 // completion are tokenised separately and joined, [BOS] prompt completion [EOS],
 // with labels on the completion and its EOS only; joining first could let one token
-// straddle the two.
+// straddle the two. A chat is tokenised as the text that its template makes of it; a token
+// that crosses the edge of what is learned is learned.
+//
+// Records of other tasks become one example each, cut to MaxLength.
 //
 // Failures of the tokeniser and ids outside the vocabulary are collected and
 // returned as [formats.ErrInput] with file and line. It is also an error if no
@@ -99,27 +158,35 @@ func Encode(ctx context.Context, records []Record, tok Tokenizer, opt EncodeOpti
 		return nil, Stats{}, formats.Usagef("maximum length (got %d, want at least 2)", opt.MaxLength)
 	}
 	stats := Stats{Records: len(records)}
-	set := &Set{}
+	set := &Set{Task: opt.Task}
 	var found faults
 	for _, rec := range records {
 		if err := ctx.Err(); err != nil {
 			return nil, stats, err
 		}
-		ex, f := encodeRecord(rec, tok, opt)
+		ex, f := encodeRecord(ctx, rec, tok, opt, &stats)
+		if err := ctx.Err(); err != nil {
+			return nil, stats, err
+		}
 		if f != nil {
 			found.add(rec.File, rec.Line, f)
 			continue
 		}
-		pieces := fit(ex, rec.IsText() && opt.SplitText, opt.MaxLength, &stats)
+		pieces := []Example{ex}
+		if opt.Task == LanguageModel {
+			pieces = fit(ex, rec.IsText() && opt.SplitText, opt.MaxLength, &stats)
+		}
 		kept := 0
 		for _, p := range pieces {
-			if p.Labels() == 0 {
+			if opt.Task == LanguageModel && p.Labels() == 0 {
 				continue
 			}
 			kept++
 			stats.Examples++
-			stats.Tokens += int64(len(p.IDs))
-			stats.Labels += int64(p.Labels())
+			stats.Tokens += int64(p.size())
+			if opt.Task == LanguageModel {
+				stats.Labels += int64(p.Labels())
+			}
 			set.Examples = append(set.Examples, p)
 		}
 		if kept == 0 {
@@ -143,9 +210,32 @@ func Encode(ctx context.Context, records []Record, tok Tokenizer, opt EncodeOpti
 	return set, stats, nil
 }
 
-// encodeRecord makes one example of any length.
-func encodeRecord(rec Record, tok Tokenizer, opt EncodeOptions) (Example, *fault) {
-	ex := Example{Origin: rec.Origin}
+// encodeRecord makes one example, for a language model of any length.
+func encodeRecord(ctx context.Context, rec Record, tok Tokenizer, opt EncodeOptions, stats *Stats) (Example, *fault) {
+	var ex Example
+	var f *fault
+	switch {
+	case opt.Task == Embedding:
+		ex, f = encodeSentences(rec, tok, opt, stats)
+	case opt.Task != LanguageModel:
+		ex, f = encodeLabelled(rec, tok, opt, stats)
+	case rec.Chat != nil:
+		ex, f = encodeChat(ctx, rec.Chat, tok, opt)
+	default:
+		ex, f = encodeText(rec, tok, opt)
+	}
+	ex.Origin = rec.Origin
+	for _, ids := range append(ex.More[:len(ex.More):len(ex.More)], ex.IDs) {
+		for _, id := range ids {
+			if f == nil && (id < 0 || opt.Vocab > 0 && int(id) >= opt.Vocab) {
+				f = vocabFault(id, opt.Vocab)
+			}
+		}
+	}
+	return ex, f
+}
+
+func encodeText(rec Record, tok Tokenizer, opt EncodeOptions) (ex Example, f *fault) {
 	if opt.BOS != NoToken {
 		ex.IDs = append(ex.IDs, opt.BOS)
 	}
@@ -156,7 +246,7 @@ func encodeRecord(rec Record, tok Tokenizer, opt EncodeOptions) (Example, *fault
 	for i, part := range parts {
 		ids, err := tok.Encode(part, false)
 		if err != nil {
-			return Example{}, faultf("tokenising: %v", err)
+			return Example{}, tokenFault(err)
 		}
 		ex.IDs = append(ex.IDs, ids...)
 		if i < len(parts)-1 {
@@ -166,13 +256,10 @@ func encodeRecord(rec Record, tok Tokenizer, opt EncodeOptions) (Example, *fault
 	if opt.EOS != NoToken {
 		ex.IDs = append(ex.IDs, opt.EOS)
 	}
-	for _, id := range ex.IDs {
-		if id < 0 || opt.Vocab > 0 && int(id) >= opt.Vocab {
-			return Example{}, vocabFault(id, opt.Vocab)
-		}
-	}
 	return ex, nil
 }
+
+func tokenFault(err error) *fault { return faultf("tokenising: %v", err) }
 
 func vocabFault(id int32, vocab int) *fault {
 	limit := "0 or more"

@@ -4,30 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
 	"unicode/utf8"
-
-	"github.com/seed-b982eded/graft/formats"
 )
 
-// fault is what is wrong with one line, and how to mend it where that is known.
-type fault struct{ what, hint string }
-
-func faultf(format string, args ...any) *fault { return &fault{what: fmt.Sprintf(format, args...)} }
-
-func (f *fault) withHint(hint string) *fault {
-	f.hint = hint
-	return f
-}
-
-const shapeHint = `a line is {"text": "…"} or {"prompt": "…", "completion": "…"}`
-
-// parseLine reads one object. Fields named in ignore are passed over whatever they
-// hold. Other unknown fields are accepted only while they hold null, false or
-// nothing: a weight, a role or a system prompt that is dropped without a word
-// changes what is learned.
-func parseLine(line []byte, ignore []string) (Record, *fault) {
+// parseLine reads one object.
+func parseLine(line []byte, opt ReadOptions) (Record, *fault) {
 	if !utf8.Valid(line) {
 		return Record{}, faultf("invalid UTF-8 at byte %d", invalidAt(line)+1)
 	}
@@ -43,92 +24,32 @@ func parseLine(line []byte, ignore []string) (Record, *fault) {
 		return Record{}, f
 	}
 
-	var rec Record
-	seen := map[string]bool{}
-	dec := json.NewDecoder(bytes.NewReader(whole))
+	fields, f := objectFields(whole)
+	if f != nil {
+		return Record{}, f
+	}
+	return parseRecord(fields, opt)
+}
+
+// objectFields takes a valid JSON object apart.
+func objectFields(object []byte) (fields []field, f *fault) {
+	dec := json.NewDecoder(bytes.NewReader(object))
 	if _, err := dec.Token(); err != nil {
-		return Record{}, faultf("not JSON: %v", err)
+		return nil, faultf("not JSON: %v", err)
 	}
 	for dec.More() {
 		tok, err := dec.Token()
 		if err != nil {
-			return Record{}, faultf("not JSON: %v", err)
+			return nil, faultf("not JSON: %v", err)
 		}
 		name, _ := tok.(string)
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
-			return Record{}, faultf("not JSON: %v", err)
+			return nil, faultf("not JSON: %v", err)
 		}
-		if seen[name] {
-			return Record{}, faultf("field %s is given twice", formats.Quote(name))
-		}
-		seen[name] = true
-
-		var field *string
-		switch name {
-		case "text":
-			field = &rec.Text
-		case "prompt":
-			field = &rec.Prompt
-		case "completion":
-			field = &rec.Completion
-		default:
-			if slices.Contains(ignore, name) || isEmptyValue(raw) {
-				delete(seen, name) // no part of the shape
-				continue
-			}
-			return Record{}, unknownField(name)
-		}
-		if f := readString(raw, name, field); f != nil {
-			return Record{}, f
-		}
+		fields = append(fields, field{name, raw})
 	}
-	return rec, shapeFault(seen)
-}
-
-// shapeFault checks that the fields make exactly one of the two forms.
-func shapeFault(seen map[string]bool) *fault {
-	text, prompt, completion := seen["text"], seen["prompt"], seen["completion"]
-	switch {
-	case text && (prompt || completion):
-		return faultf(`both "text" and "prompt" or "completion"`).withHint(shapeHint)
-	case prompt && !completion:
-		return faultf(`"prompt" without "completion"`).withHint(shapeHint)
-	case completion && !prompt:
-		return faultf(`"completion" without "prompt"`).withHint(shapeHint)
-	case !text && !prompt:
-		return faultf(`neither "text" nor "prompt" and "completion"`).withHint(shapeHint)
-	}
-	return nil
-}
-
-func unknownField(name string) *fault {
-	f := faultf("unknown field %s", formats.Quote(name)).withHint(shapeHint)
-	if name == "messages" || name == "conversations" {
-		f.hint = "chats are not read: render each with the model's chat template into prompt and completion"
-	}
-	return f
-}
-
-// readString decodes a JSON string that must not be empty into dst.
-func readString(raw json.RawMessage, name string, dst *string) *fault {
-	if kind := jsonKind(raw); kind != "string" {
-		return faultf("field %q: got %s, want a string", name, kind)
-	}
-	if hasLoneSurrogate(raw) {
-		return faultf("field %q: half of a surrogate pair, which no UTF-8 text can hold", name)
-	}
-	if err := json.Unmarshal(raw, dst); err != nil {
-		return faultf("field %q: %v", name, err)
-	}
-	if *dst != "" {
-		return nil
-	}
-	f := faultf("field %q is empty", name)
-	if name == "prompt" {
-		f.hint = `a completion without a prompt is {"text": "…"}`
-	}
-	return f
+	return fields, nil
 }
 
 // syntaxFault words a JSON error for a reader who sees the line and not a stream.

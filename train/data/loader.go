@@ -11,13 +11,29 @@ import (
 type Batch struct {
 	models.Batch
 	Origins []Origin // one a row
+	// Targets has one number for each example of [Classification], [Regression] or
+	// scored pairs; nil for a language model.
+	Targets []float64
+	// Seconds is, for two texts in a row, where the second begins.
+	Seconds []int
+	// Texts is the number of sequences of an example of [Embedding]. The rows are all the
+	// first ones, then all the second ones, and so on.
+	Texts int
 }
 
 // LoaderOptions says how examples are put together.
 type LoaderOptions struct {
-	// Rows is the number of examples in a batch; the last batch of an epoch may have
-	// fewer.
+	// Rows is the number of examples in a batch, or of packs of them; the last batch of an
+	// epoch may have fewer.
 	Rows int
+	// PackLength, if it is not 0, packs examples of a language model together up to so many
+	// tokens, so that batches have about the same size. Examples do not see one another:
+	// each keeps a row of its own, and the model leaves padding out. What is packed
+	// together is decided once, by best fit in order of decreasing length.
+	PackLength int
+	// GroupByLength shuffles so that examples of like length meet in a batch. It takes
+	// Shuffle.
+	GroupByLength bool
 	// Pad fills rows up to the longest of the batch. Any id of the vocabulary does,
 	// as no label points at it and attention looks back only.
 	Pad int32
@@ -36,6 +52,8 @@ const maxRows = 1 << 20
 type Loader struct {
 	set *Set
 	opt LoaderOptions
+	// packs are the examples that go together, nil if each is alone.
+	packs [][]int32
 
 	mu    sync.Mutex
 	epoch int // of order
@@ -54,12 +72,49 @@ func NewLoader(set *Set, opt LoaderOptions) (*Loader, error) {
 	if len(set.Examples) == 0 {
 		return nil, formats.Usagef("no examples to make batches of")
 	}
-	return &Loader{set: set, opt: opt, epoch: -1}, nil
+	if opt.GroupByLength && !opt.Shuffle {
+		return nil, formats.Usagef("grouping by length is a way of shuffling")
+	}
+	l := &Loader{set: set, opt: opt, epoch: -1}
+	if set.Task == Embedding {
+		for _, e := range set.Examples {
+			if len(e.More) != len(set.Examples[0].More) {
+				return nil, formats.Rejectf(e.File, "", "line %d: %d sentences, where %v has %d", e.Line, len(e.More)+1, set.Examples[0].Origin, len(set.Examples[0].More)+1)
+			}
+		}
+	}
+	if opt.PackLength != 0 {
+		var err error
+		if l.packs, err = pack(set, opt.PackLength); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// units returns the number of what is shuffled: examples, or packs of them.
+func (l *Loader) units() int {
+	if l.packs != nil {
+		return len(l.packs)
+	}
+	return len(l.set.Examples)
+}
+
+// size returns the tokens of a unit.
+func (l *Loader) size(unit int32) int {
+	if l.packs == nil {
+		return l.set.Examples[unit].size()
+	}
+	n := 0
+	for _, i := range l.packs[unit] {
+		n += l.set.Examples[i].size()
+	}
+	return n
 }
 
 // Batches returns the number of batches in an epoch.
 func (l *Loader) Batches() int {
-	return (len(l.set.Examples) + l.opt.Rows - 1) / l.opt.Rows
+	return (l.units() + l.opt.Rows - 1) / l.opt.Rows
 }
 
 // At returns batch i of an epoch, both counted from 0, as new memory. i must be
@@ -67,16 +122,22 @@ func (l *Loader) Batches() int {
 func (l *Loader) At(epoch, i int) Batch {
 	order := l.orderOf(epoch)
 	from := i * l.opt.Rows
-	to := min(from+l.opt.Rows, len(l.set.Examples))
+	to := min(from+l.opt.Rows, l.units())
 	rows := make([]Example, 0, to-from)
 	for at := from; at < to; at++ {
-		index := at
+		unit := at
 		if order != nil {
-			index = int(order[at])
+			unit = int(order[at])
 		}
-		rows = append(rows, l.set.Examples[index])
+		if l.packs == nil {
+			rows = append(rows, l.set.Examples[unit])
+			continue
+		}
+		for _, index := range l.packs[unit] {
+			rows = append(rows, l.set.Examples[index])
+		}
 	}
-	b := stack(rows, l.opt.Pad)
+	b := stack(rows, l.opt.Pad, l.set.Task)
 	b.Seed = batchSeed(l.opt.Seed, epoch, i)
 	return b
 }
@@ -90,15 +151,23 @@ func (l *Loader) orderOf(epoch int) []int32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.epoch != epoch {
-		l.order = permutation(newPCG(l.opt.Seed, streamShuffle, uint64(epoch)), len(l.set.Examples))
+		l.order = permutation(newPCG(l.opt.Seed, streamShuffle, uint64(epoch)), l.units())
+		if l.opt.GroupByLength {
+			l.order = groupByLength(l.order, l.opt.Rows, l.size, newPCG(l.opt.Seed, streamGroup, uint64(epoch)))
+		}
 		l.epoch = epoch
 	}
 	return l.order
 }
 
-// stack lays examples under each other, padded on the right. The label of position
-// t is the id of t+1, [models.Ignored] at a row's end and where that id is context.
-func stack(rows []Example, pad int32) Batch {
+// stack lays examples under each other, padded on the right. For a language model the
+// label of position t is the id of t+1, [models.Ignored] at a row's end and where that id is
+// not learned.
+func stack(rows []Example, pad int32, task Task) Batch {
+	var extra Batch
+	if task != LanguageModel {
+		rows, extra = targets(rows, task)
+	}
 	cols := 0
 	for _, ex := range rows {
 		cols = max(cols, len(ex.IDs))
@@ -111,6 +180,7 @@ func stack(rows []Example, pad int32) Batch {
 			Lens:   make([]int, len(rows)),
 		},
 		Origins: make([]Origin, len(rows)),
+		Targets: extra.Targets, Seconds: extra.Seconds, Texts: extra.Texts,
 	}
 	for r, ex := range rows {
 		ids := b.IDs[r*cols : (r+1)*cols]
@@ -120,12 +190,36 @@ func stack(rows []Example, pad int32) Batch {
 		}
 		for t := range labels {
 			labels[t] = models.Ignored
-			if next := t + 1; next < len(ex.IDs) && next >= ex.Context {
-				labels[t] = ex.IDs[next]
+		}
+		if task == LanguageModel {
+			for _, span := range ex.learned() {
+				copy(labels[span.From-1:], ex.IDs[span.From:span.To])
 			}
 		}
 		b.Lens[r] = len(ex.IDs)
 		b.Origins[r] = ex.Origin
 	}
 	return b
+}
+
+// targets takes the numbers out of examples, and gives each sequence of an example a row:
+// first all the first ones, then all the second ones.
+func targets(examples []Example, task Task) (rows []Example, b Batch) {
+	rows = examples
+	for _, ex := range examples {
+		b.Targets = append(b.Targets, ex.Target)
+		b.Seconds = append(b.Seconds, ex.Second)
+	}
+	if task != Embedding {
+		return rows, b
+	}
+	b.Seconds = nil
+	b.Texts = 1 + len(examples[0].More)
+	for i := range b.Texts - 1 {
+		for _, ex := range examples {
+			ex.IDs = ex.More[i]
+			rows = append(rows[:len(rows):len(rows)], ex)
+		}
+	}
+	return rows, b
 }

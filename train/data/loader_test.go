@@ -43,9 +43,9 @@ func lines(l *Loader, epoch int) (all [][]int) {
 
 func TestStack(t *testing.T) {
 	set := &Set{Examples: []Example{
-		{Origin{"d", 4}, ids(1, 10, 11, 2), 0},
-		{Origin{"d", 7}, ids(1, 20, 21, 22, 23, 2), 3},
-		{Origin{"e", 1}, ids(30, 31), 1},
+		{Origin: Origin{"d", 4}, IDs: ids(1, 10, 11, 2)},
+		{Origin: Origin{"d", 7}, IDs: ids(1, 20, 21, 22, 23, 2), Context: 3},
+		{Origin: Origin{"e", 1}, IDs: ids(30, 31), Context: 1},
 	}}
 	got := newLoader(t, set, LoaderOptions{Rows: 3, Pad: 9}).At(0, 0)
 	x := int32(models.Ignored)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -14,24 +15,57 @@ import (
 
 var utf8BOM = []byte("\xef\xbb\xbf")
 
-// ReadFile reads a JSON Lines file; see [Read].
-func ReadFile(path string, ignore ...string) ([]Record, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, ioError(path, err)
-	}
-	defer f.Close()
-	return Read(path, f, ignore...)
+// ReadOptions says what records are made of.
+type ReadOptions struct {
+	Task Task
+	// Columns renames: the field NAME of a record is Columns[NAME] in the files.
+	Columns map[string]string
+	// Ignore are fields of the files that are passed over; any other unknown field with
+	// a value is refused.
+	Ignore []string
 }
 
-// Read reads JSON Lines from r; name is what messages and origins call it. A byte
-// order mark is accepted and blank lines are skipped. Top-level fields named in
-// ignore are passed over; any other unknown field with a value is refused.
+// meaning returns the name that a file's field has in a record.
+func (o ReadOptions) meaning(name string) (string, bool) {
+	for meant, given := range o.Columns {
+		if given == name {
+			return meant, slices.Contains(names[o.Task], meant)
+		}
+	}
+	_, elsewhere := o.Columns[name]
+	return name, !elsewhere && slices.Contains(names[o.Task], name)
+}
+
+func (o ReadOptions) check() error {
+	seen := map[string]bool{}
+	for meant, given := range o.Columns {
+		if !slices.Contains(names[o.Task], meant) {
+			return formats.Usagef("there is no field %s to take from a column (there are %s)", formats.Quote(meant), strings.Join(names[o.Task], ", "))
+		}
+		if seen[given] || given == "" {
+			return formats.Usagef("column %s is to be two fields, or none", formats.Quote(given))
+		}
+		seen[given] = true
+	}
+	return nil
+}
+
+// ReadFile reads a file of language-model records; see [ReadFiles].
+func ReadFile(path string, ignore ...string) ([]Record, error) {
+	return ReadFiles([]string{path}, ReadOptions{Ignore: ignore})
+}
+
+// Read reads JSON Lines of language-model records from r; name is what messages and origins
+// call it. A byte order mark is accepted and blank lines are skipped.
 //
 // All lines are read before an error is returned, which is a [formats.ErrInput]
 // that lists the first 20 faults by line, or one fault if the file as a whole is of
 // another kind: plain text, compressed, Parquet, UTF-16, or empty.
 func Read(name string, r io.Reader, ignore ...string) ([]Record, error) {
+	return readLines(name, r, ReadOptions{Ignore: ignore})
+}
+
+func readLines(name string, r io.Reader, opt ReadOptions) ([]Record, error) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	head, err := in.Peek(512)
 	if err != nil && err != io.EOF {
@@ -57,7 +91,7 @@ func Read(name string, r io.Reader, ignore ...string) ([]Record, error) {
 		case tooLong:
 			found.add(name, number, faultf("line too long (want at most %d bytes)", formats.MaxLineBytes))
 		case len(bytes.TrimSpace(line)) > 0:
-			rec, f := parseLine(line, ignore)
+			rec, f := parseLine(line, opt)
 			if f != nil {
 				found.add(name, number, f)
 				break
@@ -69,7 +103,12 @@ func Read(name string, r io.Reader, ignore ...string) ([]Record, error) {
 			break
 		}
 	}
-	if err := found.problems.Err(); err != nil {
+	return found.result(name, records)
+}
+
+// result gives the records of a file, or what is wrong with it.
+func (c *faults) result(name string, records []Record) ([]Record, error) {
+	if err := c.problems.Err(); err != nil {
 		return nil, err
 	}
 	if len(records) == 0 {
@@ -103,6 +142,7 @@ func readLine(in *bufio.Reader, limit int) (line []byte, tooLong bool, err error
 // faults collects the problems of a file's lines. Those beyond what is ever printed
 // share one value, so that a large file of another kind does not fill memory.
 type faults struct {
+	unit     string // what is counted: empty means lines
 	problems formats.Problems
 	count    int
 	beyond   *formats.Error
@@ -114,7 +154,11 @@ func (c *faults) add(name string, line int, f *fault) {
 		c.problems.Add(c.beyond)
 		return
 	}
-	err := formats.Rejectf(name, "", "line %d: %s", line, f.what)
+	unit := c.unit
+	if unit == "" {
+		unit = "line"
+	}
+	err := formats.Rejectf(name, "", "%s %d: %s", unit, line, f.what)
 	err.Hint = f.hint
 	c.problems.Add(err)
 	c.beyond = err

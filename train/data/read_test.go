@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -39,7 +40,7 @@ reading "data.jsonl": line 3: not JSON at byte 1: invalid character '}' looking 
 	{"empty-prompt", `{"prompt":"","completion":"a"}`, `line 1: field "prompt" is empty`, `a completion without a prompt is {"text": "…"}`},
 	{"null-text", `{"text":null}`, `line 1: field "text": got null, want a string`, ``},
 	{"number-text", `{"text":5}`, `line 1: field "text": got number, want a string`, ``},
-	{"list-prompt", `{"prompt":["a"],"completion":"b"}`, `line 1: field "prompt": got array, want a string`, ``},
+	{"list-prompt", `{"prompt":["a"],"completion":"b"}`, `line 1: field "prompt": element 1 is no object`, ``},
 	{"object-completion", `{"prompt":"a","completion":{}}`, `line 1: field "completion": got object, want a string`, ``},
 	{"both", `{"text":"a","prompt":"b","completion":"c"}`, `line 1: both "text" and "prompt" or "completion"`, shapeHint},
 	{"text-completion", `{"text":"a","completion":"c"}`, `line 1: both "text" and "prompt" or "completion"`, shapeHint},
@@ -47,8 +48,17 @@ reading "data.jsonl": line 3: not JSON at byte 1: invalid character '}' looking 
 	{"completion-only", `{"completion":"a"}`, `line 1: "completion" without "prompt"`, shapeHint},
 	{"case", `{"Text":"a"}`, `line 1: unknown field "Text"`, shapeHint},
 	{"unknown", `{"text":"a","weight":0.5}`, `line 1: unknown field "weight"`, shapeHint},
-	{"messages", `{"messages":[{"role":"user","content":"a"}]}`, `line 1: unknown field "messages"`,
-		`chats are not read: render each with the model's chat template into prompt and completion`},
+	{"messages-text", `{"messages":[{"role":"user","content":"a"}],"text":"a"}`, `line 1: "messages" beside "text", "prompt" or "completion"`, shapeHint},
+	{"messages-empty", `{"messages":[]}`, `line 1: field "messages" has no messages`, ``},
+	{"messages-string", `{"messages":"a"}`, `line 1: field "messages": got string, want an array`, ``},
+	{"messages-element", `{"messages":[1]}`, `line 1: field "messages": element 1 is no object`, ``},
+	{"messages-role", `{"messages":[{"role":"user"},{"content":"a"}]}`, `line 1: field "messages": message 2 has no role`, ``},
+	{"messages-sharegpt", `{"messages":[{"from":"human","value":"a"}]}`, `line 1: field "messages": message 1 has no role`,
+		`messages are {"role": "…", "content": "…"}; "from" and "value" are not read`},
+	{"messages-twice-inside", `{"messages":[{"role":"a","role":"b"}]}`, `line 1: field "messages": duplicate name "role" at byte 19`, ``},
+	{"half-chat", `{"prompt":[{"role":"user"}],"completion":"a"}`, `line 1: one of "prompt" and "completion" is a string and the other a list of messages`, ``},
+	{"tools-only", `{"text":"a","tools":[{}]}`, `line 1: tools, documents and template variables belong to a chat`, shapeHint},
+	{"conversations", `{"conversations":[{"from":"human"}]}`, `line 1: unknown field "conversations"`, `chats are read from "messages", with "role" and "content" in each`},
 	{"control-name", `{"a\u001b[31m":1}`, `line 1: unknown field "a\x1b[31m"`, shapeHint},
 	{"twice", `{"text":"a","text":"b"}`, `line 1: field "text" is given twice`, ``},
 	{"utf8", "{\"text\":\"a\xff\"}", `line 1: invalid UTF-8 at byte 11`, ``},
@@ -125,7 +135,7 @@ func TestGoodLines(t *testing.T) {
 		{Origin: Origin{"d", 3}, Prompt: "Capital of France?", Completion: " Paris"},
 		{Origin: Origin{"d", 4}, Text: "last, without a newline"},
 	}
-	if err != nil || !slices.Equal(got, want) {
+	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if s := got[1].Origin.String(); s != "d:3" || got[1].IsText() || !got[0].IsText() {
@@ -251,7 +261,7 @@ func FuzzRead(f *testing.F) {
 		}
 		for i := range records {
 			second[i].Line = records[i].Line
-			if second[i] != records[i] {
+			if !reflect.DeepEqual(second[i], records[i]) {
 				t.Fatalf("record %d: got %+v, want %+v", i, second[i], records[i])
 			}
 		}

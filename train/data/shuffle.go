@@ -10,6 +10,7 @@ const (
 	streamShuffle uint64 = 1
 	streamSplit   uint64 = 2
 	streamBatch   uint64 = 3
+	streamGroup   uint64 = 4
 )
 
 // newPCG returns the generator of one choice. Seeds and epochs are small and close

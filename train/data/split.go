@@ -21,10 +21,25 @@ func (s *Set) Split(share float64, seed uint64) (train, held *Set, err error) {
 	if want >= len(groups) {
 		return nil, nil, formats.Usagef("held-out share %v of %d records leaves nothing to train on", share, len(groups))
 	}
+	train, held = s.split(groups, want, seed)
+	return train, held, nil
+}
+
+// SplitCount is Split with a number of records in place of a share.
+func (s *Set) SplitCount(count int, seed uint64) (train, held *Set, err error) {
+	groups := s.groups()
+	if count < 1 || count >= len(groups) {
+		return nil, nil, formats.Usagef("held-out records (got %d, want 1 to %d of the %d)", count, len(groups)-1, len(groups))
+	}
+	train, held = s.split(groups, count, seed)
+	return train, held, nil
+}
+
+func (s *Set) split(groups [][]Example, want int, seed uint64) (train, held *Set) {
 	chosen := permutation(newPCG(seed, streamSplit, 0), len(groups))[:want]
 	slices.Sort(chosen)
 
-	train, held = &Set{}, &Set{}
+	train, held = &Set{Task: s.Task}, &Set{Task: s.Task}
 	for g, group := range groups {
 		into := train
 		if len(chosen) > 0 && chosen[0] == int32(g) {
@@ -32,7 +47,7 @@ func (s *Set) Split(share float64, seed uint64) (train, held *Set, err error) {
 		}
 		into.Examples = append(into.Examples, group...)
 	}
-	return train, held, nil
+	return train, held
 }
 
 // groups cuts the examples into runs of one origin.

@@ -1,0 +1,116 @@
+package data
+
+import (
+	"slices"
+
+	"github.com/seed-b982eded/graft/formats"
+)
+
+// PairTokenizer is a [Tokenizer] that knows how a model reads two texts in one sequence.
+// EncodePair gives the ids with all special tokens, and where those of b begin.
+type PairTokenizer interface {
+	Tokenizer
+	EncodePair(a, b string) (ids []int32, second int, err error)
+}
+
+// ClassNames returns the names of classes that records have, sorted, or nil where their
+// labels are numbers. It is what to give to [EncodeOptions] where the model does not name
+// them.
+func ClassNames(records []Record) []string {
+	var out []string
+	for _, r := range records {
+		if r.Label.Name != "" {
+			out = append(out, r.Label.Name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// encodeLabelled makes an example of a text, or of two, and its label.
+func encodeLabelled(rec Record, tok Tokenizer, opt EncodeOptions, stats *Stats) (ex Example, f *fault) {
+	if ex.Target = rec.Label.Number; opt.Task == Classification {
+		if ex.Target, f = classOf(rec.Label, opt.Classes); f != nil {
+			return Example{}, f
+		}
+	}
+	if rec.TextPair == "" {
+		ex.IDs, f = encodeWhole(rec.Text, tok, opt.MaxLength, stats)
+		return ex, f
+	}
+	pairs, ok := tok.(PairTokenizer)
+	if !ok {
+		return Example{}, faultf("two texts, where the tokenizer takes one")
+	}
+	var err error
+	if ex.IDs, ex.Second, err = pairs.EncodePair(rec.Text, rec.TextPair); err != nil {
+		return Example{}, tokenFault(err)
+	}
+	if len(ex.IDs) > opt.MaxLength {
+		return Example{}, faultf("two texts of %d tokens (want at most %d)", len(ex.IDs), opt.MaxLength).
+			withHint("two texts are not cut: raise the maximum length, or shorten them")
+	}
+	return ex, nil
+}
+
+// classOf returns the number of a class.
+func classOf(l Label, classes []string) (float64, *fault) {
+	if l.Name != "" {
+		i := slices.Index(classes, l.Name)
+		if i < 0 {
+			return 0, faultf("class %s is none of the model's %d", formats.Quote(l.Name), len(classes))
+		}
+		return float64(i), nil
+	}
+	if classes != nil && int(l.Number) >= len(classes) {
+		return 0, faultf("class %v (want 0 to %d)", l.Number, len(classes)-1)
+	}
+	return l.Number, nil
+}
+
+// encodeSentences makes an example of texts that belong together.
+func encodeSentences(rec Record, tok Tokenizer, opt EncodeOptions, stats *Stats) (ex Example, f *fault) {
+	ex.Target = rec.Label.Number
+	for i, s := range rec.Sentences {
+		ids, f := encodeWhole(s, tok, opt.MaxLength, stats)
+		if f != nil {
+			return Example{}, f
+		}
+		if i == 0 {
+			ex.IDs = ids
+		} else {
+			ex.More = append(ex.More, ids)
+		}
+	}
+	return ex, nil
+}
+
+// encodeWhole tokenises a text with the special tokens around it, which stay when its end
+// is cut.
+func encodeWhole(text string, tok Tokenizer, limit int, stats *Stats) ([]int32, *fault) {
+	ids, err := tok.Encode(text, true)
+	if err != nil {
+		return nil, tokenFault(err)
+	}
+	over := len(ids) - limit
+	if over <= 0 {
+		return ids, nil
+	}
+	plain, err := tok.Encode(text, false)
+	if err != nil {
+		return nil, tokenFault(err)
+	}
+	for at := range len(ids) - len(plain) + 1 {
+		if !slices.Equal(ids[at:at+len(plain)], plain) {
+			continue
+		}
+		if over >= len(plain) {
+			return nil, faultf("the special tokens alone are %d (want fewer than %d)", len(ids)-len(plain), limit)
+		}
+		stats.Truncated++
+		stats.LostTokens += int64(over)
+		end := at + len(plain)
+		return slices.Delete(slices.Clone(ids), end-over, end), nil
+	}
+	return nil, faultf("the tokenizer's special tokens change a text's own")
+}
