@@ -136,6 +136,8 @@ func widenAVX2(dst []float32, src []byte, dtype formats.DType) {
 	whole := len(dst) &^ 7
 	if whole > 0 {
 		switch dtype {
+		case formats.F32: // as it lies in memory here
+			copy(unsafe.Slice((*byte)(unsafe.Pointer(&dst[0])), 4*whole), src)
 		case formats.BF16:
 			widenBF16_AVX2(&dst[0], &src[0], whole)
 		case formats.F16:

@@ -50,7 +50,7 @@ func (t *Tape) Attention(q, k, v *Value, heads Heads, seqs []Seq) *Value {
 	parallel(len(a.blocks)*heads.Query, func(_, i int) {
 		b, h := a.blocks[i/heads.Query], i%heads.Query
 		probs := a.probs(p.Data, b, h)
-		productSerial(asIs, flipped, a.Scale, a.query(q.Data, b, h), a.keys(k.Data, b, a.shared(h)), probs)
+		product(asIs, flipped, a.Scale, a.query(q.Data, b, h), a.keys(k.Data, b, a.shared(h)), probs)
 		for r := range b.rows {
 			row := part(probs, r, 0, 1, b.keys).Data
 			from, to := a.seen(b, r)
@@ -61,7 +61,7 @@ func (t *Tape) Attention(q, k, v *Value, heads Heads, seqs []Seq) *Value {
 			softmax(row[from:to])
 			clear(row[to:])
 		}
-		productSerial(asIs, asIs, 1, probs, a.keys(v.Data, b, a.shared(h)), a.query(y.Data, b, h))
+		product(asIs, asIs, 1, probs, a.keys(v.Data, b, a.shared(h)), a.query(y.Data, b, h))
 	})
 	if !y.needs {
 		t.arena.put(p.buf)
@@ -217,7 +217,7 @@ func (a *attention) addKeyGrads(d, m, x []float32) {
 				from, to := max(r.from-b.key, 0), min(r.to-b.key, b.keys)
 				seen := part(a.probs(m, b, h), 0, from, b.rows, to-from)
 				out := head(d, a.KeyValue*a.Dim, b.key+from, b.key+to, kv, a.Dim)
-				productSerial(flipped, asIs, 1, seen, a.query(x, b, h), out)
+				product(flipped, asIs, 1, seen, a.query(x, b, h), out)
 			}
 		}
 	})
@@ -233,12 +233,12 @@ func (a *attention) scoreGrads(dq, p, dy, q, k, v []float32, scratch *Value) {
 		n := b.rows * b.keys
 		dp := general(b.rows, b.keys, scratch.row(worker)[:n])
 		clear(dp.Data)
-		productSerial(asIs, flipped, 1, a.query(dy, b, h), a.keys(v, b, a.shared(h)), dp)
+		product(asIs, flipped, 1, a.query(dy, b, h), a.keys(v, b, a.shared(h)), dp)
 		var scores matrix
 		if a.Cap != 0 {
 			scores = general(b.rows, b.keys, scratch.row(worker)[n:2*n])
 			clear(scores.Data)
-			productSerial(asIs, flipped, a.Scale, a.query(q, b, h), a.keys(k, b, a.shared(h)), scores)
+			product(asIs, flipped, a.Scale, a.query(q, b, h), a.keys(k, b, a.shared(h)), scores)
 		}
 		for r := range b.rows {
 			row, d := part(probs, r, 0, 1, b.keys).Data, part(dp, r, 0, 1, b.keys).Data
@@ -258,7 +258,7 @@ func (a *attention) scoreGrads(dq, p, dy, q, k, v []float32, scratch *Value) {
 			}
 		}
 		if dq != nil {
-			productSerial(asIs, asIs, 1, probs, a.keys(k, b, a.shared(h)), a.query(dq, b, h))
+			product(asIs, asIs, 1, probs, a.keys(k, b, a.shared(h)), a.query(dq, b, h))
 		}
 	})
 }
