@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // call is one product with checked arguments.
@@ -17,9 +18,11 @@ type call[T number] struct {
 
 // machine computes products of one type. Its memory is reused from call to call.
 type machine[T number] struct {
-	engine *engine[T]
-	jobs   sync.Pool // of *job[T]
-	hands  sync.Pool // of *hand[T]
+	engine  *engine[T]
+	jobs    sync.Pool // of *job[T]
+	hands   sync.Pool // of *hand[T]
+	current atomic.Pointer[job[T]]
+	idle    atomic.Int32 // helpers that look for a job
 }
 
 var (
@@ -27,8 +30,13 @@ var (
 	float64s = machine[float64]{engine: engines64()[0]}
 )
 
-// grain is how many multiplications are worth a goroutine.
-const grain = 1 << 20
+const (
+	// grain is how many multiplications are worth a goroutine.
+	grain = 1 << 20
+	// patience is how long a helper looks for the next job. To start a goroutine on a
+	// processor that sleeps takes about as long, which is much for a small product.
+	patience = 100 * time.Microsecond
+)
 
 func (mach *machine[T]) multiply(c call[T]) {
 	if c.alpha == 0 || c.k == 0 {
@@ -42,21 +50,49 @@ func (mach *machine[T]) multiply(c call[T]) {
 		j.assist = func() {
 			j.work()
 			j.release()
+			mach.help()
 		}
 	}
 	workers := min(runtime.GOMAXPROCS(0), max(1, int(float64(c.m)*float64(c.n)*float64(c.k)/grain)))
 	j.plan = makePlan(mach.engine, c, workers)
-	workers = min(workers, j.tasks)
+	j.packed = grown(j.packed, j.packedB())
 	j.next.Store(0)
 	j.done.Store(0)
-	j.holders.Store(int32(workers))
-	j.packed = grown(j.packed, j.packedB())
-	for range workers - 1 {
+	helpers := max(0, min(workers, j.tasks)-1-int(mach.idle.Load()))
+	j.holders.Store(int32(1 + helpers))
+	if workers > 1 {
+		mach.current.Store(j)
+	}
+	for range helpers {
 		go j.assist()
+	}
+	if helpers > 0 {
+		// The helper begins here, as its memory is at hand, and another processor, which
+		// would be slow to take what is next here, takes over this goroutine.
+		runtime.Gosched()
 	}
 	j.work()
 	j.await(int64(j.tasks))
+	mach.current.CompareAndSwap(j, nil)
 	j.release()
+}
+
+// help works on what jobs there are until there have been none for a while.
+func (mach *machine[T]) help() {
+	mach.idle.Add(1)
+	for began := time.Now(); time.Since(began) < patience; runtime.Gosched() {
+		j := mach.current.Load()
+		if j == nil || !j.join() {
+			continue
+		}
+		mach.idle.Add(-1)
+		if j.work() > 0 {
+			began = time.Now()
+		}
+		j.release()
+		mach.idle.Add(1)
+	}
+	mach.idle.Add(-1)
 }
 
 // job is a product on its way. Its tasks have numbers, which its workers draw one after
@@ -73,6 +109,19 @@ type job[T number] struct {
 	mu      sync.Mutex
 	wake    sync.Cond
 	waiting atomic.Int32
+}
+
+// join makes the caller a holder, if there is one yet: without, the job is nobody's.
+func (j *job[T]) join() bool {
+	for {
+		n := j.holders.Load()
+		if n == 0 {
+			return false
+		}
+		if j.holders.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
 }
 
 // release gives the job back once nobody holds it.
@@ -118,8 +167,11 @@ type hand[T number] struct {
 	corner []T // a tile that hangs over the edge of C
 }
 
-// work draws tasks until there are no more.
-func (j *job[T]) work() {
+// work draws tasks until there are no more, and returns how many it did.
+func (j *job[T]) work() (did int) {
+	if j.next.Load() >= int64(j.tasks) {
+		return 0
+	}
 	h, _ := j.mach.hands.Get().(*hand[T])
 	if h == nil {
 		h = new(hand[T])
@@ -136,6 +188,7 @@ func (j *job[T]) work() {
 			j.await(int64(first))
 			do(h, part, task-first)
 			j.finish()
+			did++
 		}
 		first += n
 	}
@@ -144,6 +197,7 @@ func (j *job[T]) work() {
 		phase(j.blocks(part), j.compute, part)
 	}
 	j.mach.hands.Put(h)
+	return did
 }
 
 // grown returns memory for n elements, buf's if it is enough.

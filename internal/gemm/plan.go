@@ -15,7 +15,7 @@ const (
 	packPanels = 8
 	// blocksEach is how many blocks a worker gets of a part, so that none waits long for the
 	// last of another.
-	blocksEach = 8
+	blocksEach = 6
 )
 
 // plan says how a product is computed.
@@ -39,13 +39,12 @@ func makePlan[T number](e *engine[T], c call[T], workers int) plan[T] {
 		s = &e.narrow
 	}
 	pl := plan[T]{call: c, engine: e, shape: s}
-	pl.packA = c.n > 4*s.cols
 	pl.packB = c.b.trans || c.b.encoded != nil || c.m > 4*s.rows
 
 	// As many blocks as keep the workers busy to the end, but no smaller ones than need be.
 	most := max(1, blockMost/s.rows)
 	pl.blockRows = most * s.rows
-	if workers > 1 {
+	if workers > 1 && c.m > pl.blockRows {
 		pl.blockRows = min(most, max(4, c.m/s.rows/(blocksEach*workers))) * s.rows
 	}
 	pl.packOnTheWay = pl.packB && c.m <= pl.blockRows
@@ -62,6 +61,7 @@ func makePlan[T number](e *engine[T], c call[T], workers int) plan[T] {
 		across = ceil(blocksEach*workers, ceil(c.m, pl.blockRows))
 	}
 	pl.blockCols = ceil(panels, max(1, min(across, panels/4))) * s.cols
+	pl.packA = pl.blockCols > 4*s.cols
 
 	for part := range pl.parts {
 		pl.tasks += pl.packings(part) + pl.blocks(part)
