@@ -26,7 +26,7 @@ func (r *diffResult) page(tolerance float64) *html.Page {
 	var h *html.HeatMap
 	if len(r.Modules) > 0 {
 		h = r.moduleMap()
-	} else {
+	} else if len(r.Tensors) > 0 {
 		h = r.tensorMap()
 	}
 	details := &html.Details{Title: "One by one", Note: "What is chosen in a table."}

@@ -44,7 +44,7 @@ function heatmap(part) {
   function shadeAt(i, j) {
     const x = val(measure.values[i][j]);
     if (isNaN(x)) return null;
-    if (from === to) return isFinite(x) ? 0.5 : 1;
+    if (from === to) return x === 0 ? 0 : isFinite(x) ? 0.5 : 1;
     return x === Infinity ? 1 : x === -Infinity ? 0 : scale.at(x);
   }
 
