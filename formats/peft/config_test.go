@@ -55,7 +55,8 @@ func TestConfigsRefused(t *testing.T) {
 		{"IA3", plainConfig("peft_type", `"IA3"`), unfit, `peft_type "IA3" is not supported (want "LORA")`},
 		{"lower case", plainConfig("peft_type", `"lora"`), unfit, `peft_type "lora" is not supported`},
 		{"unknown method", plainConfig("peft_type", `"\u001b[31m"`), unfit, `peft_type "\x1b[31m" is not supported`},
-		{"lora_bias", plainConfig("lora_bias", "true"), unfit, "lora_bias (a bias on B) is not supported"},
+		{"lora_bias of a text", plainConfig("lora_bias", `"all"`), input, "lora_bias must be true or false (got a string)"},
+		{"ensure_weight_tying of a number", plainConfig("ensure_weight_tying", "1"), input, "ensure_weight_tying must be true or false (got a number)"},
 		{"bias", plainConfig("bias", `"all"`), unfit, `bias "all" (trained biases) is not supported`},
 		{"bias true", plainConfig("bias", `true`), input, "bias must be a string"},
 		{"target_parameters", plainConfig("target_parameters", `["x"]`), unfit, "target_parameters"},
@@ -133,8 +134,8 @@ func TestConfigsAccepted(t *testing.T) {
 
 // TestEveryProblemIsListed has four problems in one config.
 func TestEveryProblemIsListed(t *testing.T) {
-	_, err := ParseConfig([]byte(plainConfig("use_qalora", "true", "lora_bias", "true", "r", "0", "new", "1")), "f")
-	checkError(t, err, formats.ErrUnfit, "use_qalora", "lora_bias", "r must be", `"new"`)
+	_, err := ParseConfig([]byte(plainConfig("use_qalora", "true", "kasa_config", `{"a":1}`, "r", "0", "new", "1")), "f")
+	checkError(t, err, formats.ErrUnfit, "use_qalora", "kasa_config", "r must be", `"new"`)
 	if n := strings.Count(err.Error(), "\n"); n != 3 {
 		t.Errorf("%d lines", n+1)
 	}

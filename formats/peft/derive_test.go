@@ -65,6 +65,23 @@ func TestConfigForDoRA(t *testing.T) {
 func TestConfigForRefuses(t *testing.T) {
 	_, err := ConfigFor(&adapter.Adapter{Path: "a"})
 	checkError(t, err, formats.ErrUnfit, "it has no modules")
-	_, err = ConfigFor(&adapter.Adapter{Path: "a", Entries: []adapter.Entry{{Module: "head", Update: &adapter.Replace{Param: "weight"}}}})
-	checkError(t, err, formats.ErrUnfit, `module "head": no config can be made for a parameter saved whole ("weight")`)
+}
+
+// TestConfigForSaved: modules of which parameters are saved whole are listed once, with
+// targets or without any.
+func TestConfigForSaved(t *testing.T) {
+	saved := []adapter.Entry{
+		{Module: "head", Update: &adapter.Replace{Param: "weight"}}, {Module: "head", Update: &adapter.Replace{Param: "bias"}},
+		{Module: "norm", Update: &adapter.Replace{Param: "weight"}},
+	}
+	cfg, err := ConfigFor(&adapter.Adapter{Path: "a", Entries: saved})
+	if err != nil || !slices.Equal(cfg.Selection.ModulesToSave, []string{"head", "norm"}) || cfg.Selection.TargetRegex != noTargets || cfg.LoRABias || cfg.TieWeights {
+		t.Errorf("got %+v, %v", cfg, err)
+	}
+	entries := append(slices.Clone(saved), adapter.Entry{Module: "m", Update: lowRank(2, 1.5)}, adapter.Entry{Module: "m", Update: &adapter.BiasDelta{Scale: 1.5}})
+	cfg, err = ConfigFor(&adapter.Adapter{Path: "a", Tied: true, Entries: entries})
+	sel := adapter.Selection{TargetModules: []string{"m"}, ModulesToSave: []string{"head", "norm"}}
+	if err != nil || !reflect.DeepEqual(cfg.Selection, sel) || !cfg.LoRABias || !cfg.TieWeights || cfg.R != 2 || cfg.Alpha != 3 {
+		t.Errorf("got %+v, %v", cfg, err)
+	}
 }

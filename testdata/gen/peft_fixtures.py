@@ -163,12 +163,13 @@ def randomize(parameters, std):
 
 
 class Case:
-    def __init__(self, name, note, base, *configs, strip="", safe=False, autocast=True, save_embeddings=False):
+    def __init__(self, name, note, base, *configs, strip="", safe=False, autocast=True, save_embeddings=False, tied_twice=False):
         self.name, self.note, self.base, self.configs = name, note, base, configs
         self.strip = strip  # what the names in the files lack
         self.safe = safe
         self.autocast = autocast
         self.save_embeddings = save_embeddings
+        self.tied_twice = tied_twice  # PEFT merges what a tied weight gets twice
 
 
 LINEAR = {"r": 3, "lora_alpha": 7, "target_modules": ["q_proj", "o_proj", "up_proj"], "task_type": "CAUSAL_LM"}
@@ -398,6 +399,34 @@ CASES = [
         DORA,
         {**DORA, "r": 2, "target_modules": ["q_proj"]},
     ),
+    Case(
+        "lora-bias",
+        "lora_bias: B has a bias, which goes to the layer's; it is never rounded before it is added",
+        lambda: llama(torch.bfloat16, attention_bias=True, mlp_bias=True),
+        {"r": 3, "lora_alpha": 7, "target_modules": ["q_proj", "down_proj"], "lora_bias": True, "task_type": "CAUSAL_LM"},
+        safe=True,
+    ),
+    Case(
+        "tied-lora",
+        "ensure_weight_tying: factors of a tied embedding and, the other way round, of the head; PEFT itself merges both into"
+        " the one matrix, merged has what its forward pass has: one of them",
+        lambda: llama(tie_word_embeddings=True),
+        {"r": 3, "lora_alpha": 4, "target_modules": ["embed_tokens", "q_proj"], "ensure_weight_tying": True, "task_type": "CAUSAL_LM"},
+        tied_twice=True,
+    ),
+    Case(
+        "tied-saved",
+        "ensure_weight_tying: a tied embedding and its head saved whole",
+        lambda: llama(torch.bfloat16, tie_word_embeddings=True),
+        {
+            "r": 2,
+            "lora_alpha": 3,
+            "target_modules": ["v_proj"],
+            "modules_to_save": ["embed_tokens"],
+            "ensure_weight_tying": True,
+            "task_type": "CAUSAL_LM",
+        },
+    ),
 ]
 
 
@@ -437,6 +466,12 @@ def by_the_rule(before, adapters, targets, replaced):
         factors = load_file(adapter / "adapter_model.safetensors")
         for module, target in entry.items():
             stem = f"base_model.model.{module}.lora_"
+            if target["tensor"] not in before:  # the head's copy of what is done to the embedding
+                continue
+            if stem + "B.bias" in factors:
+                bias = state[target["bias"]]
+                added = factors[stem + "B.bias"].float() * np.float32(target["scaling"])
+                state[target["bias"]] = (bias.float() + added).to(bias.dtype)
             kind = ("embedding_A", "embedding_B") if target["kind"] == "Embedding" else ("A.weight", "B.weight")
             a, b = (factors[stem + k].flatten(1) for k in kind)
             a, b = (x.numpy() if x.dtype == torch.float64 else x.float().numpy() for x in (a, b))
@@ -470,6 +505,24 @@ def scaled(weight, unmerged, delta, magnitude, target):
     factor = magnitude.flatten().to(delta.dtype) / norm.sqrt().to(delta.dtype)
     shape = [1, -1] if by_column else [-1] + [1] * (weight.dim() - 1)
     return factor.view(shape) * (weight + delta)
+
+
+def merged_once(base, adapter, before, twice):
+    """What PEFT merges, but for the tied embedding: it gets the change once, as the forward pass has it in both places."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = PeftModel.from_pretrained(copy.deepcopy(base), adapter).eval()
+    name = next(k for k in before if k.endswith("embed_tokens.weight"))
+    delta = lora_layers(model)[name.removesuffix(".weight")].get_delta_weight("default")
+    check(torch.allclose(twice[name], before[name] + 2 * delta, atol=1e-6), adapter, "PEFT does not merge a tied weight twice")
+    after = {**twice, name: before[name] + delta}
+    plain = copy.deepcopy(base)
+    plain.load_state_dict({**after, "lm_head.weight": after[name]})
+    ids = torch.arange(11)[None]
+    with torch.no_grad():
+        got, want = plain(input_ids=ids).logits, model(input_ids=ids).logits
+    check(torch.allclose(got, want, rtol=1e-4, atol=1e-4), adapter, "merged once is not what PEFT computes", (got - want).abs().max())
+    return after
 
 
 def write_case(case, out):
@@ -509,13 +562,18 @@ def write_case(case, out):
                 "alpha": layer.lora_alpha["default"],
                 "scaling": layer.scaling["default"],
             }
+            if layer.lora_bias.get("default"):
+                entry[name]["bias"] = f"{name}.bias".removeprefix(case.strip)
         targets.append(entry)
 
     after = named(merge(base, adapters))
+    if case.tied_twice:
+        after = merged_once(base, adapters[0], before, after)
     check(list(after) == list(before), case.name, "has other tensors after merging")
     save_tensors(out / "merged.safetensors", after)
     changed = sorted(k for k in after if not torch.equal(after[k], before[k]))
-    wanted = {t["tensor"] for entry in targets for t in entry.values() if t["scaling"] != 0}
+    wanted = {t[k] for entry in targets for t in entry.values() for k in ("tensor", "bias") if t["scaling"] != 0 and k in t}
+    wanted &= set(before)
     check(wanted <= set(changed), case.name, "did not change", wanted - set(changed))
     replaced = sorted(set(changed) - wanted)
     rule = by_the_rule(before, adapters, targets, replaced)
@@ -546,7 +604,6 @@ def write_case(case, out):
 def refusals():
     fc = {"target_modules": ["fc"], "r": 2, "lora_alpha": 3}
     return [
-        ("lora-bias", "lora_bias", "a bias on B", Tiny, LoraConfig(**fc, lora_bias=True)),
         ("bias-all", "bias", "bias = all: every bias saved whole", Tiny, LoraConfig(**fc, bias="all")),
         ("bias-lora-only", "bias", "bias = lora_only: the targets' biases saved whole", Tiny, LoraConfig(**fc, bias="lora_only")),
         (
@@ -843,7 +900,7 @@ def main():
     for number, case in enumerate(CASES):
         torch.manual_seed(args.seed * 1000 + number)
         cases.append(write_case(case, args.out / case.name))
-    for number, (name, *rest) in enumerate(refusals()):
+    for number, (name, *rest) in enumerate(refusals(), 1):
         torch.manual_seed(args.seed * 1000 + 500 + number)
         refused.append(write_refusal(args.out / "refuse" / name, *rest))
     versions = {"peft": peft.__version__, "torch": torch.__version__.split("+")[0], "transformers": transformers.__version__}
