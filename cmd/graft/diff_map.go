@@ -135,10 +135,10 @@ func shortened(names []string) []string {
 	return out
 }
 
-// heatMap fills a map with measures of what lies in the cells.
-func (c *cells) heatMap(title, note, what string, items func(int) int) *html.HeatMap {
+// heatMap makes a map of what lies in the cells; which says what is shown of several in one.
+func (c *cells) heatMap(title, note, what, which string, items func(int) int) *html.HeatMap {
 	if c.folded {
-		note += fmt.Sprintf(" A cell that stands for several shows the %s that changed most.", what)
+		note += fmt.Sprintf(" A cell that stands for several shows the %s.", which)
 	}
 	h := &html.HeatMap{Title: title, Note: note, RowName: what, ColName: "layer", Rows: c.rows, Cols: c.layers}
 	for _, row := range c.at {
@@ -183,7 +183,7 @@ func (r *diffResult) moduleMap() *html.HeatMap {
 	if c == nil {
 		return nil
 	}
-	h := c.heatMap("Where ΔW differs", "", "module", func(i int) int { return i })
+	h := c.heatMap("Where ΔW differs", "", "module", "module that changed most", func(i int) int { return i })
 	for _, x := range measures {
 		m := html.Measure{Name: x.name, Note: x.note}
 		if x.fixed {
@@ -216,7 +216,7 @@ func (r *diffResult) tensorMap() *html.HeatMap {
 	if c == nil {
 		return nil
 	}
-	h := c.heatMap("Where values differ", "", "tensor", func(i int) int {
+	h := c.heatMap("Where values differ", "", "tensor", "tensor that changed most", func(i int) int {
 		if i < len(r.Tensors) {
 			return i
 		}

@@ -24,16 +24,17 @@ func inspectCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "inspect",
 		Usage:     "say what a model or adapter is, without loading it",
-		UsageText: "graft inspect PATH [--tensors] [--spectrum [--only PATTERN]...] [--check [--base B] [--advice]] [--json]",
+		UsageText: "graft inspect PATH [--tensors] [--spectrum [--only PATTERN]...] [--check [--base B] [--advice]] [--html F] [--json]",
 		Description: "Of an ONNX model it says which layer is which module, by what (value: the numbers of\n" +
 			"--weights; scopes, weight, bias, node: names), and what the layer can take: merge, and\n" +
 			"the modes of inject. --check and --spectrum read the numbers: of an adapter, to say whether it\n" +
-			"is sound, and of a model, to say how much rank its weights have. docs/inspect.md tells what\n" +
-			"the numbers mean.",
+			"is sound, and of a model, to say how much rank its weights have. --html writes a page to look\n" +
+			"at, and checks an adapter, with advice. docs/inspect.md tells what the numbers mean.",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "tensors", Usage: "list every tensor"},
 			&cli.BoolFlag{Name: "layers", Usage: "list every layer of an ONNX model by itself"},
 			weightsFlag(),
+			&cli.StringFlag{Name: "html", Usage: "also write a report to `FILE`, one page that needs nothing else; of an adapter with what --check and --advice find"},
 		}, slices.Concat(spectrumFlags(), checkFlags(), commonFlags())...),
 		Action: inspectAction,
 	}
@@ -66,6 +67,12 @@ type inspectResult struct {
 
 	listLayers   bool // of the graph
 	listSpectrum bool
+
+	// For a page:
+	tensors []tensorInfo      // all, also where they are not listed
+	kinds   map[string]string // of a model's tensors, what their modules are
+	dialect string            // of an adapter
+	config  []byte
 }
 
 type fileInfo struct {
@@ -144,6 +151,14 @@ func inspectAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("tensors") {
+		res.List = res.tensors
+	}
+	if c.IsSet("html") {
+		if err := writePage(c.String("html"), res.page()); err != nil {
+			return err
+		}
+	}
 	if err := co.emit(res, res.print); err != nil {
 		return err
 	}
@@ -153,14 +168,12 @@ func inspectAction(c *cli.Context) error {
 	return nil
 }
 
-func (r *inspectResult) count(t formats.Tensor, file string, list bool) {
+func (r *inspectResult) count(t formats.Tensor, file string) {
 	r.Tensors++
 	r.Params += t.Elements()
 	r.Bytes += t.Size()
 	r.DTypes[t.DType.String()]++
-	if list {
-		r.List = append(r.List, tensorInfo{t.Name, t.DType.String(), t.Shape, file, t.Size()})
-	}
+	r.tensors = append(r.tensors, tensorInfo{t.Name, t.DType.String(), t.Shape, file, t.Size()})
 }
 
 func inspectCheckpoint(c *cli.Context, co *console, path string) (*inspectResult, error) {
@@ -172,6 +185,9 @@ func inspectCheckpoint(c *cli.Context, co *console, path string) (*inspectResult
 	if err := co.checkReport("", placeOf(ckpt)); err != nil {
 		return nil, err
 	}
+	if err := checkPage(c, placeOf(ckpt)); err != nil {
+		return nil, err
+	}
 	m, err := patch.NewModel(ckpt)
 	if err != nil {
 		return nil, err
@@ -179,6 +195,7 @@ func inspectCheckpoint(c *cli.Context, co *console, path string) (*inspectResult
 	r := &inspectResult{
 		Schema: "graft.inspect/1", Path: path, Kind: "checkpoint", DTypes: map[string]int{},
 		ModelType: m.Config.ModelType, Tied: m.Config.TiedHead, Quant: m.Config.Quantization,
+		kinds: map[string]string{},
 	}
 	for _, s := range ckpt.Shards() {
 		r.Files = append(r.Files, fileInfo{s.Name, len(s.Tensors), s.Size()})
@@ -186,7 +203,7 @@ func inspectCheckpoint(c *cli.Context, co *console, path string) (*inspectResult
 			r.Metadata = append(r.Metadata, metadataRow{s.Name, kv.Key, kv.Value})
 		}
 		for _, t := range s.Tensors {
-			r.count(t, s.Name, c.Bool("tensors"))
+			r.count(t, s.Name)
 		}
 	}
 	for _, f := range ckpt.SideFiles() {
@@ -196,6 +213,7 @@ func inspectCheckpoint(c *cli.Context, co *console, path string) (*inspectResult
 		if s.Kind == patch.Other {
 			continue
 		}
+		r.kinds[s.Weight.Name] = s.Kind.String()
 		l := layerInfo{Name: s.Module[strings.LastIndexByte(s.Module, '.')+1:], Kind: s.Kind.String(), Shape: s.Weight.Shape, Count: 1}
 		i := slices.IndexFunc(r.Layers, func(x layerInfo) bool { return x.Name == l.Name && x.Kind == l.Kind && slices.Equal(x.Shape, l.Shape) })
 		if i >= 0 {
@@ -220,7 +238,10 @@ func inspectAdapter(c *cli.Context, co *console, path string) (*inspectResult, e
 	if err := co.checkReport("", path); err != nil {
 		return nil, err
 	}
-	r := &inspectResult{Schema: "graft.inspect/1", Path: path, Kind: "adapter", DTypes: map[string]int{}, Base: a.Base}
+	if err := checkPage(c, path); err != nil {
+		return nil, err
+	}
+	r := &inspectResult{Schema: "graft.inspect/1", Path: path, Kind: "adapter", DTypes: map[string]int{}, Base: a.Base, dialect: a.Dialect, config: a.Config}
 	file := peft.WeightsName
 	if a.Dialect == ortadapter.Dialect {
 		file = filepath.Base(path)
@@ -232,10 +253,10 @@ func inspectAdapter(c *cli.Context, co *console, path string) (*inspectResult, e
 		}
 		r.Modules = append(r.Modules, info)
 		for _, t := range e.Update.Tensors() {
-			r.count(t, file, c.Bool("tensors"))
+			r.count(t, file)
 		}
 	}
-	if c.Bool("check") {
+	if wants(c, "check") {
 		r.Health, err = checkAdapter(c, co, a)
 	}
 	return r, err

@@ -49,7 +49,7 @@ func checkOptions(c *cli.Context) error {
 		if name == "energy" {
 			needs = "advice"
 		}
-		if c.IsSet(name) && !c.Bool(needs) {
+		if c.IsSet(name) && !wants(c, needs) {
 			return formats.Usagef("--%s goes with --%s", name, needs)
 		}
 	}
@@ -58,6 +58,9 @@ func checkOptions(c *cli.Context) error {
 	}
 	return nil
 }
+
+// wants reports whether a check, or its advice, is asked for: a page has both.
+func wants(c *cli.Context, name string) bool { return c.Bool(name) || c.IsSet("html") }
 
 // checkAdapter checks an adapter, against its base where one is given.
 func checkAdapter(c *cli.Context, co *console, a *adapter.Adapter) (*healthInfo, error) {
@@ -72,6 +75,9 @@ func checkAdapter(c *cli.Context, co *console, a *adapter.Adapter) (*healthInfo,
 		}
 		defer base.Close()
 		if err := co.checkReport("", placeOf(base)); err != nil {
+			return nil, err
+		}
+		if err := checkPage(c, placeOf(base)); err != nil {
 			return nil, err
 		}
 		if slim.Base, err = patch.NewModel(base); err != nil {
@@ -107,7 +113,7 @@ func checkAdapter(c *cli.Context, co *console, a *adapter.Adapter) (*healthInfo,
 		saved := before - after
 		h.SlimBytes = &saved
 	}
-	if !c.Bool("advice") {
+	if !wants(c, "advice") {
 		return h, nil
 	}
 	if h.Advice, err = health.Advise(h.Result, a, c.Float64("energy")); err != nil {
@@ -338,12 +344,8 @@ func tenth(x float64) string {
 
 func (h *healthInfo) printAdvice(w io.Writer) {
 	a := h.Advice
-	least := a.Modules[0].Needed
-	for _, m := range a.Modules {
-		least = min(least, m.Needed)
-	}
 	fmt.Fprintf(w, "\n%g %% of the energy takes rank %s: %s of factors in place of %s; with rank %d everywhere %s\n",
-		100*a.Energy, rangeText(int64(least), int64(a.CommonRank)), sizeText(a.NewBytes), sizeText(a.Bytes), a.CommonRank, sizeText(a.CommonBytes))
+		100*a.Energy, neededRanks(a), sizeText(a.NewBytes), sizeText(a.Bytes), a.CommonRank, sizeText(a.CommonBytes))
 	if h.Command != "" {
 		fmt.Fprintf(w, "  %s\n", h.Command)
 	}

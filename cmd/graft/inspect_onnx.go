@@ -94,6 +94,9 @@ func inspectGraph(c *cli.Context, co *console, path string) (*inspectResult, err
 	if err := co.checkReport("", o.paths()...); err != nil {
 		return nil, err
 	}
+	if err := checkPage(c, o.paths()...); err != nil {
+		return nil, err
+	}
 	weights, err := o.weightsModel()
 	if err != nil {
 		return nil, err
@@ -103,7 +106,10 @@ func inspectGraph(c *cli.Context, co *console, path string) (*inspectResult, err
 		return nil, err
 	}
 	m := o.graph
-	r := &inspectResult{Schema: "graft.inspect/1", Path: path, Kind: "onnx", DTypes: map[string]int{}, listLayers: c.Bool("layers")}
+	r := &inspectResult{Schema: "graft.inspect/1", Path: path, Kind: "onnx", DTypes: map[string]int{}, listLayers: c.Bool("layers"), kinds: map[string]string{}}
+	for _, l := range layers {
+		r.kinds[l.Weight.Key] = l.Kind.String()
+	}
 	r.Graph = &graphInfo{
 		Producer: m.Producer, Version: m.ProducerVersion, IR: m.IRVersion, Functions: len(m.Functions),
 		Outputs: valuesOf(m.Graph.Outputs), Opsets: []opsetInfo{}, Layers: layersOf(layers),
@@ -118,7 +124,7 @@ func inspectGraph(c *cli.Context, co *console, path string) (*inspectResult, err
 	for _, s := range o.base.Shards() {
 		r.Files = append(r.Files, fileInfo{s.Name, len(s.Tensors), s.Size()})
 	}
-	r.countGraph(m, o.base, c.Bool("tensors"))
+	r.countGraph(m, o.base)
 	if c.Bool("spectrum") {
 		r.listSpectrum = true
 		list, err := layersOfGraph(o.base, layers)
@@ -134,7 +140,7 @@ func inspectGraph(c *cli.Context, co *console, path string) (*inspectResult, err
 
 // countGraph counts tensors as the model's own types have them: to the checkpoint those of
 // a few bits an element are rows of bytes.
-func (r *inspectResult) countGraph(m *wire.Model, ckpt *formats.Checkpoint, list bool) {
+func (r *inspectResult) countGraph(m *wire.Model, ckpt *formats.Checkpoint) {
 	stored := map[string]*wire.Tensor{}
 	types := map[string]*typeInfo{}
 	count := func(name string, shape []int64, dtype, file string, bytes int64) {
@@ -149,9 +155,7 @@ func (r *inspectResult) countGraph(m *wire.Model, ckpt *formats.Checkpoint, list
 			types[dtype] = t
 		}
 		t.Tensors, t.Params, t.Bytes = t.Tensors+1, t.Params+n, t.Bytes+bytes
-		if list {
-			r.List = append(r.List, tensorInfo{name, dtype, shape, file, bytes})
-		}
+		r.tensors = append(r.tensors, tensorInfo{name, dtype, shape, file, bytes})
 	}
 	for g := range m.Graphs() {
 		r.Graph.Nodes += len(g.Nodes)
