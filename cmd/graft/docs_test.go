@@ -61,6 +61,7 @@ var examples = map[string]string{
 	"quickstart": "graft quickstart",
 	"inspect": "graft inspect TinyLlama-1.1B\ngraft inspect my-adapter --json\ngraft inspect model.onnx --layers\n" +
 		"graft inspect my-adapter --check --base TinyLlama-1.1B --advice\n" +
+		"graft inspect my-adapter --html report.html\n" +
 		"graft inspect TinyLlama-1.1B --spectrum --only q_proj",
 	"init": "graft init --base TinyLlama-1.1B --target-modules q_proj,v_proj --rank 16 --alpha 32 --out fresh",
 	"train": "graft train --base TinyLlama-1.1B --target-modules all-linear --rank 16 \\\n" +

@@ -131,7 +131,7 @@ func (r *inspectResult) adapterFacts() []html.Fact {
 	}
 	note := ""
 	if len(h.Findings) > 0 {
-		note = h.counts()
+		note = strings.TrimPrefix(strings.TrimPrefix(h.counts(), check), ", ")
 	}
 	if h.Base != "" {
 		note = strings.TrimPrefix(note+", compared with the base", ", ")
@@ -149,7 +149,7 @@ func (r *inspectResult) adapterFacts() []html.Fact {
 		out = append(out, html.Fact{Label: "Modules", Value: countText(int64(len(h.Modules))), Note: "of rank " + r.ranks()})
 		if measured > 0 {
 			out = append(out,
-				html.Fact{Label: "‖ΔW‖", Value: short(math.Sqrt(squares)), Note: "Frobenius, all modules as one"},
+				html.Fact{Label: "‖ΔW‖", Value: short(math.Sqrt(squares)), Note: "of all modules"},
 				html.Fact{Label: "Effective rank", Value: tenth(effective / float64(measured)), Note: "mean of the modules"})
 		}
 	}
@@ -157,14 +157,23 @@ func (r *inspectResult) adapterFacts() []html.Fact {
 		out = append(out, html.Fact{Label: "Rank for " + energyText(a), Value: neededRanks(a), Note: "of the energy of each ΔW"})
 	}
 	return append(out,
-		html.Fact{Label: "Parameters", Value: countText(r.Params), Note: "in " + countOf(r.Tensors, "tensor")},
+		html.Fact{Label: "Parameters", Value: amountText(r.Params), Note: countText(r.Params)},
 		html.Fact{Label: "Size", Value: sizeText(r.Bytes), Note: r.types()})
 }
 
-// types are the types of all tensors, the most frequent first.
+// types are the types of all tensors, those that take most first.
 func (r *inspectResult) types() string {
-	list := slices.SortedFunc(maps.Keys(r.DTypes), func(a, b string) int {
-		return cmp.Or(cmp.Compare(r.DTypes[b], r.DTypes[a]), cmp.Compare(a, b))
+	sizes := map[string]int64{}
+	for _, t := range r.tensors {
+		sizes[t.DType] += t.Bytes
+	}
+	list := slices.SortedFunc(maps.Keys(sizes), func(a, b string) int {
+		return cmp.Or(cmp.Compare(sizes[b], sizes[a]), cmp.Compare(a, b))
 	})
 	return strings.Join(list, ", ")
+}
+
+// shapeColumn lists shapes, which sort by how much they hold.
+func shapeColumn[T any](list []T, of func(T) []int64) html.Column {
+	return html.Column{Name: "Shape", Numbers: collect(list, func(x T) float64 { return float64(elements(of(x))) }), Texts: texts(list, func(x T) string { return fmt.Sprint(of(x)) })}
 }

@@ -31,9 +31,13 @@ func (r *inspectResult) modelPage(p *html.Page) {
 	if m := r.sizeMap(items); m != nil {
 		p.Parts = append(p.Parts, m)
 	}
-	p.Parts = append(p.Parts, r.kindTable())
+	if len(r.tensors) > 0 {
+		p.Parts = append(p.Parts, r.kindTable())
+	}
 	if r.Graph != nil {
-		p.Parts = append(p.Parts, r.Graph.valueTable())
+		if t := r.Graph.valueTable(); len(t.Columns[0].Texts) > 0 {
+			p.Parts = append(p.Parts, t)
+		}
 		if len(r.Graph.Layers) > 0 {
 			p.Parts = append(p.Parts, r.Graph.layerTable(items))
 		}
@@ -74,7 +78,7 @@ func (r *inspectResult) modelSentence() string {
 	}
 	s += "."
 	if n := len(r.Spectrum); n > 0 {
-		s += fmt.Sprintf(" The effective rank of %s is %s of what their shapes allow, and rank %s keeps 99 %% of their energy.",
+		s += fmt.Sprintf(" The effective rank of %s is %s of the full rank, and rank %s keeps 99 %% of the energy.",
 			allOf(n, "layer"), aboutText(r.Spectrum, shareOfFull), wholeRange(r.Spectrum))
 	}
 	return s
@@ -161,7 +165,7 @@ var spectrumMeasures = []struct {
 	fixed      bool // colours go from 0 to 1
 }{
 	{"Share of full rank", "effective rank in what the shape allows", shareOfFull, true},
-	{"Effective rank", "exp of the entropy of the singular values", func(s health.Spectrum) float64 { return s.EffectiveRank }, false},
+	{"Eff. rank", "exp of the entropy of the singular values", func(s health.Spectrum) float64 { return s.EffectiveRank }, false},
 	{"Stable rank", "‖W‖²/σ₁²", func(s health.Spectrum) float64 { return s.StableRank }, false},
 	{"Rank for 50 %", "of the energy", func(s health.Spectrum) float64 { return float64(s.Rank50) }, false},
 	{"Rank for 90 %", "of the energy", func(s health.Spectrum) float64 { return float64(s.Rank90) }, false},
@@ -201,12 +205,12 @@ func (r *inspectResult) spectrumTable() *html.Table {
 		switch x.name {
 		case "Share of full rank":
 			c.Texts = texts(list, func(s health.Spectrum) string { return about(s) + percentText(x.of(s)) })
-		case "Effective rank":
+		case "Eff. rank":
 			c.Texts = texts(list, func(s health.Spectrum) string { return about(s) + short(s.EffectiveRank) })
 		}
 		t.Columns = append(t.Columns, c)
 	}
-	t.Columns = append(t.Columns, html.Column{Name: "Shape", Texts: texts(list, func(s health.Spectrum) string { return fmt.Sprint(s.Shape) })})
+	t.Columns = append(t.Columns, shapeColumn(list, func(s health.Spectrum) []int64 { return s.Shape }))
 	return t
 }
 
@@ -252,6 +256,9 @@ func spectrumItem(s health.Spectrum) html.Item {
 
 // sizeMap shows where the parameters are.
 func (r *inspectResult) sizeMap(items map[string]int) *html.HeatMap {
+	if r.Graph != nil {
+		return r.Graph.sizeMap(items)
+	}
 	list := r.tensors
 	params := func(i int) float64 { return float64(elements(list[i].Shape)) }
 	c := gridOf(texts(list, func(t tensorInfo) string { return t.Name }), params)
@@ -261,6 +268,20 @@ func (r *inspectResult) sizeMap(items map[string]int) *html.HeatMap {
 	h := c.heatMap("Where the parameters are", "", "tensor", "largest tensor", func(i int) int { return itemOf(items, list[i].Name) })
 	c.measure(h, html.Measure{Name: "Parameters", Note: "of a tensor"}, params)
 	c.measure(h, html.Measure{Name: "Bytes", Note: "of a tensor in its file"}, func(i int) float64 { return float64(list[i].Bytes) })
+	return h
+}
+
+// sizeMap has the layers of a graph whose modules are known: the names of other tensors say
+// little.
+func (g *graphInfo) sizeMap(items map[string]int) *html.HeatMap {
+	list := slices.DeleteFunc(slices.Clone(g.Layers), func(l graphLayer) bool { return l.Module == "" })
+	params := func(i int) float64 { return float64(elements(list[i].Shape)) }
+	c := gridOf(texts(list, func(l graphLayer) string { return l.Module }), params)
+	if c == nil {
+		return nil
+	}
+	h := c.heatMap("Where the parameters are", "", "module", "largest module", func(i int) int { return itemOf(items, list[i].Weight) })
+	c.measure(h, html.Measure{Name: "Parameters", Note: "of a layer's weight"}, params)
 	return h
 }
 
@@ -311,7 +332,7 @@ func (r *inspectResult) tensorTable(items map[string]int) *html.Table {
 	t := &html.Table{Title: "Tensors", Columns: []html.Column{
 		{Name: "Tensor", Texts: texts(list, func(t tensorInfo) string { return t.Name }), Code: true},
 		{Name: "Type", Texts: texts(list, func(t tensorInfo) string { return t.DType })},
-		{Name: "Shape", Texts: texts(list, func(t tensorInfo) string { return fmt.Sprint(t.Shape) })},
+		shapeColumn(list, func(t tensorInfo) []int64 { return t.Shape }),
 		{Name: "Parameters", Numbers: collect(list, func(t tensorInfo) float64 { return float64(elements(t.Shape)) }), Texts: texts(list, func(t tensorInfo) string { return countText(elements(t.Shape)) })},
 		{Name: "Size", Numbers: collect(list, func(t tensorInfo) float64 { return float64(t.Bytes) }), Texts: texts(list, func(t tensorInfo) string { return sizeText(t.Bytes) })},
 	}}

@@ -21,7 +21,7 @@ var healthMeasures = []struct {
 		return m.Base.Relative
 	}},
 	{"RMS of ΔW", "the size of an element of the change", ofProduct(func(p *health.Product) float64 { return p.RMS })},
-	{"Effective rank", "exp of the entropy of the singular values", ofProduct(func(p *health.Product) float64 { return p.EffectiveRank })},
+	{"Eff. rank", "exp of the entropy of the singular values", ofProduct(func(p *health.Product) float64 { return p.EffectiveRank })},
 	{"Share of rank", "effective rank in the rank of the factors", func(m health.Module) float64 {
 		if m.Product == nil || m.Rank == 0 {
 			return math.NaN()

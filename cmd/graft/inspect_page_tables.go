@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/seed-b982eded/graft/patch/health"
 	html "github.com/seed-b982eded/graft/patch/report"
@@ -36,20 +35,17 @@ func (h *healthInfo) adviceTable() *html.Table {
 		least, most = min(least, m.Rank), max(most, m.Rank)
 	}
 	t := &html.Table{Title: "Which rank would do", Plain: true,
-		Columns: []html.Column{{}, {Name: "Rank"}, {Name: "Factors"}, {Name: "Of now"}}}
-	if h.Command != "" {
-		t.Note = h.Command
-	}
-	row := func(what, rank string, bytes int64) {
-		for i, s := range []string{what, rank, sizeText(bytes), percentText(float64(bytes) / float64(max(1, a.Bytes)))} {
+		Columns: []html.Column{{}, {Name: "Rank"}, {Name: "Factors"}, {Name: "Of now"}, {Name: "Command", Code: true}}}
+	row := func(what, rank string, bytes int64, command string) {
+		for i, s := range []string{what, rank, sizeText(bytes), percentText(float64(bytes) / float64(max(1, a.Bytes))), command} {
 			t.Columns[i].Texts = append(t.Columns[i].Texts, s)
 		}
 	}
-	row("As it is", rangeText(least, most), a.Bytes)
-	row(energyText(a)+" of the energy, a rank for each module", neededRanks(a), a.NewBytes)
-	row(energyText(a)+" of the energy, one rank for all", fmt.Sprint(a.CommonRank), a.CommonBytes)
+	row("As it is", rangeText(least, most), a.Bytes, "")
+	row(energyText(a)+" of the energy, a rank for each module", neededRanks(a), a.NewBytes, h.Command)
+	row(energyText(a)+" of the energy, one rank for all", fmt.Sprint(a.CommonRank), a.CommonBytes, "")
 	if n := h.SlimBytes; n != nil && *n > 0 {
-		t.Note = strings.TrimSpace(t.Note + " graft resize --slim would save " + sizeText(*n) + " and lose nothing.")
+		t.Note = "graft resize --slim would save " + sizeText(*n) + " and lose nothing."
 	}
 	return t
 }
@@ -73,7 +69,7 @@ func (r *inspectResult) healthTable(needed map[string]int) *html.Table {
 	}
 	t.Columns = append(t.Columns,
 		html.Column{Name: "Scale", Numbers: collect(list, func(m health.Module) float64 { return m.Scale })},
-		html.Column{Name: "Shape", Texts: texts(list, func(m health.Module) string { return fmt.Sprint(m.Shape) })})
+		shapeColumn(list, func(m health.Module) []int64 { return m.Shape }))
 	t.Columns = columnsOf(t.Columns...)
 	t.By = max(0, slices.IndexFunc(t.Columns, func(c html.Column) bool { return c.Name == healthMeasures[0].name }))
 	return t
@@ -83,7 +79,7 @@ func savedTable(list []health.Saved) *html.Table {
 	t := &html.Table{Title: "Parameters saved whole", Columns: []html.Column{
 		{Name: "Parameter", Texts: texts(list, func(s health.Saved) string { return s.Module + "." + s.Param }), Code: true},
 		{Name: "Type", Texts: texts(list, func(s health.Saved) string { return s.Elements.DType })},
-		{Name: "Shape", Texts: texts(list, func(s health.Saved) string { return fmt.Sprint(s.Elements.Shape) })},
+		shapeColumn(list, func(s health.Saved) []int64 { return s.Elements.Shape }),
 		{Name: "Size", Numbers: collect(list, func(s health.Saved) float64 { return float64(s.Bytes) }), Texts: texts(list, func(s health.Saved) string { return sizeText(s.Bytes) })},
 		{Name: "RMS", Numbers: collect(list, func(s health.Saved) float64 { return s.Elements.RMS })},
 		{Name: "What", Texts: texts(list, savedText)},
