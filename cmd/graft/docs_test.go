@@ -83,6 +83,9 @@ var examples = map[string]string{
 	"combine": "graft combine --adapter style=0.7 --adapter facts=0.5 --out both\n" +
 		"graft combine --adapter style --adapter facts --method svd --rank 16 --out both\n" +
 		"graft combine --adapter style --adapter facts --method ties --density 0.5 --out both",
+	"extract": "graft extract --base MODEL --tuned TUNED --rank 16 --out my-adapter\n" +
+		"graft extract --base MODEL --tuned TUNED --size 50MB --dtype bf16 --out my-adapter --report r.json\n" +
+		"graft extract --base MODEL --tuned TUNED --max-error 0 --out exact",
 	"resize": "graft resize --adapter my-adapter --energy 0.99 --out smaller\n" +
 		"graft resize --adapter my-adapter --size 20MB --dtype bf16 --out smaller\n" +
 		"graft resize --adapter my-adapter --rank 16 --common --out served\n" +

@@ -1,6 +1,7 @@
 package peft
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 

@@ -212,7 +212,7 @@ func (p *pair) entry(cfg *Config, scaling *Scaling, targets *adapter.Matcher, fi
 		if err != nil {
 			return none, formats.Rejectf(file, p.keyA, "target_modules: %v", err)
 		}
-		if !ok {
+		if !ok && !(cfg.TieWeights && isTiedHead(p.module)) {
 			return none, formats.Unfitf(file, p.keyA, "the config's target_modules do not select module %s", formats.Quote(p.module))
 		}
 	}
@@ -229,6 +229,16 @@ func (p *pair) entry(cfg *Config, scaling *Scaling, targets *adapter.Matcher, fi
 		return none, formats.Unfitf(file, p.keyM, "%v", err)
 	}
 	return adapter.Entry{Module: p.module, Update: d, Keys: []string{p.keyA, p.keyB, p.keyM}}, nil
+}
+
+// isTiedHead reports whether PEFT saves factors for a module that nobody targets: an output
+// head, beside those of the embedding whose weight it shares (ensure_weight_tying).
+func isTiedHead(module string) bool {
+	switch module[strings.LastIndexByte(module, '.')+1:] {
+	case "lm_head", "embed_out", "decoder", "vocab_projector":
+		return true
+	}
+	return false
 }
 
 // biasEntry makes B's bias an update of its own, beside that of the weight.

@@ -255,7 +255,7 @@ func checkConfig(a *adapter.Adapter, file string) error {
 			wrong = append(wrong, fmt.Sprintf("%s would get rank %d and scale %g (want %d and %g)", formats.Quote(e.Module), r, scale, u.Rank(), u.Scale))
 			continue
 		}
-		if hit, err := targets.Match(e.Module); err != nil || !hit {
+		if hit, err := targets.Match(e.Module); err != nil || !hit && !(cfg.TieWeights && isTiedHead(e.Module)) {
 			wrong = append(wrong, fmt.Sprintf("%s would not be targeted", formats.Quote(e.Module)))
 		}
 	}
