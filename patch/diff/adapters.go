@@ -138,6 +138,11 @@ func newSide(a *adapter.Adapter, only *filter) (*side, error) {
 			t.Name = name
 			s.tensors = append(s.tensors, t)
 			continue
+		case *adapter.BiasDelta: // by what is added to the bias, as ΔW is what is added to the weight
+			t := adapter.Scaled(u.Vector, u.Scale, formats.F64)
+			t.Name = name + ".bias_delta"
+			s.tensors = append(s.tensors, t)
+			continue
 		case *adapter.Magnitude:
 			t := u.Vector
 			t.Name = name + ".magnitude"
