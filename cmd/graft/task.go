@@ -104,6 +104,9 @@ func (t *textTask) nameClasses(records []data.Record, known []string) error {
 		known = nil
 	}
 	if outputs == 0 { // a new head
+		if len(names) == 1 {
+			return formats.Rejectf(records[0].File, "", "the records have one class, %s (want at least 2)", formats.Quote(names[0]))
+		}
 		if count < 2 {
 			return formats.Rejectf(records[0].File, "", "the records have classes up to number %d only (want at least 2 classes)", count-1)
 		}
@@ -168,9 +171,9 @@ func (t *textTask) load(base *formats.Checkpoint, ownHead bool) (models.Adaptabl
 		}
 		return models.LoadEmbedder(base, opts)
 	}
-	want := models.SingleLabel
+	want, wanted := models.SingleLabel, "outputs for "+string(models.SingleLabel)
 	if t.task == data.Regression {
-		want = models.Regression
+		want, wanted = models.Regression, "1 output for regression"
 	}
 	var opts models.ClassifierOptions
 	if t.outputs > 0 && !ownHead {
@@ -181,7 +184,7 @@ func (t *textTask) load(base *formats.Checkpoint, ownHead bool) (models.Adaptabl
 		return nil, err
 	}
 	if m.Problem() != want || want == models.Regression && m.Outputs() != 1 {
-		return nil, formats.Rejectf(base.Path(), "", "the base's head has %s for %s (want one for %s)", countOf(m.Outputs(), "output"), m.Problem(), t.name)
+		return nil, formats.Rejectf(base.Path(), "", "the base's head has %s for %s (want %s)", countOf(m.Outputs(), "output"), m.Problem(), wanted)
 	}
 	return m, nil
 }

@@ -25,21 +25,26 @@ type lesson struct {
 }
 
 // newLesson reads and loads all that the flags name. The caller closes start.
-func newLesson(c *cli.Context, co *console, task data.Task, base *formats.Checkpoint) (l *lesson, err error) {
-	l = &lesson{}
-	defer func() {
-		if err != nil && l.start != nil {
+func newLesson(c *cli.Context, co *console, task data.Task, base *formats.Checkpoint) (*lesson, error) {
+	l := &lesson{}
+	if err := l.prepare(c, co, task, base); err != nil {
+		if l.start != nil {
 			l.start.Close()
 		}
-	}()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *lesson) prepare(c *cli.Context, co *console, task data.Task, base *formats.Checkpoint) (err error) {
 	if task == data.LanguageModel || c.IsSet("adapter") {
 		if l.start, err = startAdapter(c, base); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	columns, err := parseColumns(c.String("columns"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	read := func(flag string) (records []data.Record, err error) {
 		if c.IsSet(flag) {
@@ -49,29 +54,29 @@ func newLesson(c *cli.Context, co *console, task data.Task, base *formats.Checkp
 	}
 	if task == data.LanguageModel {
 		if l.model, err = models.Load(base); err != nil {
-			return nil, err
+			return err
 		}
 		if err := l.model.Train(l.start, models.TrainOptions{Dropout: c.Float64("lora-dropout")}); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	records, err := read("data")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	heldRecords, err := read("eval-data")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if task != data.LanguageModel {
 		n := len(records)
 		all := slices.Concat(records, heldRecords)
 		if err := l.loadText(c, task, base, all); err != nil {
-			return nil, err
+			return err
 		}
 		records, heldRecords = all[:n], all[n:]
 	}
-	return l, l.load(c, co, task, base, records, heldRecords)
+	return l.load(c, co, task, base, records, heldRecords)
 }
 
 // load makes batches of records.
@@ -177,18 +182,25 @@ func freshTextAdapter(c *cli.Context, base *formats.Checkpoint, m models.Adaptab
 	if ok {
 		head, cfg.TaskType = classifier.HeadModules(), "SEQ_CLS"
 	}
+	// all-linear becomes a list of what is kept.
+	leaveOut := func(module string) {
+		if !cfg.Selection.AllLinear && cfg.Selection.ExcludeRegex == "" {
+			cfg.Selection.ExcludeModules = append(cfg.Selection.ExcludeModules, module)
+		}
+	}
 	var kept []patch.Site
 	for _, s := range sites {
 		path, ok := pathIn(m, s.Module)
-		if !ok {
+		if !ok { // of another head
+			leaveOut(s.Module)
 			continue
 		}
 		inHead := slices.ContainsFunc(head, func(name string) bool { return strings.Contains("."+path+".", "."+name+".") })
 		named := slices.ContainsFunc(head, func(name string) bool { return slices.Contains(cfg.Selection.TargetModules, name) })
 		if !inHead || named { // a head that is named is refused with the adapter
 			kept = append(kept, s)
-		} else if !cfg.Selection.AllLinear && cfg.Selection.ExcludeRegex == "" {
-			cfg.Selection.ExcludeModules = append(cfg.Selection.ExcludeModules, path)
+		} else {
+			leaveOut(path)
 		}
 	}
 	if len(kept) == 0 {
