@@ -131,6 +131,9 @@ func (t *textTask) nameClasses(records []data.Record, known []string) error {
 	return nil
 }
 
+// maxClasses bounds the head that a number in a file asks for.
+const maxClasses = 1 << 16
+
 // classesIn returns the names of classes, sorted, or nil where they are numbers, and how
 // many classes there are. Names that are all numbers, as in files without types, become
 // numbers, unless the model names its classes so.
@@ -149,6 +152,9 @@ func classesIn(records []data.Record, known []string) (names []string, count int
 		}
 		if len(names) > 0 && !numbers && r.Label.Name == "" {
 			return nil, 0, formats.Rejectf(r.File, "", "line %d: class %v is a number, where others have names", r.Line, r.Label.Number)
+		}
+		if r.Label.Number >= maxClasses {
+			return nil, 0, formats.Rejectf(r.File, "", "line %d: class %v (want at most %d)", r.Line, r.Label.Number, maxClasses-1)
 		}
 		count = max(count, int(r.Label.Number)+1)
 	}
