@@ -38,11 +38,16 @@ var (
 // Without points, or with a loss that is not finite or above 1e100, it writes nothing and returns a
 // [formats.ErrUsage]; failures of w are [formats.ErrOutput].
 func Curve(w io.Writer, points []Point) error {
+	return CurveOf(w, points, "loss (nats per token)")
+}
+
+// CurveOf is [Curve] with another name for the loss.
+func CurveOf(w io.Writer, points []Point, loss string) error {
 	series, err := newSeries(points)
 	if err != nil {
 		return err
 	}
-	p := newPlot(series)
+	p := newPlot(series, loss)
 	legend, err := addSeries(p, series)
 	if err != nil {
 		return formats.Usagef("loss curve: %v", err)
@@ -70,10 +75,10 @@ func Curve(w io.Writer, points []Point) error {
 }
 
 // newPlot returns the empty plot with its axes.
-func newPlot(s series) *plot.Plot {
+func newPlot(s series, loss string) *plot.Plot {
 	p := plot.New()
 	p.X.Label.Text = "step"
-	p.Y.Label.Text = "loss (nats per token)"
+	p.Y.Label.Text = loss
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.Label.TextStyle.Font = sans(10)
 		axis.Label.TextStyle.Color = colorText

@@ -13,7 +13,7 @@ import (
 //	{"step":10,"loss":2.5,"learning_rate":0.0002,"grad_norm":1.25,"tokens":5120,"epoch":0.5}
 //	{"step":10,"eval_loss":2.75,"eval_perplexity":15.642631884188171}
 //
-// The fields are in this order and floats in the shortest form that reads back to
+// In place of the perplexity an evaluation of texts has its [Scores]. The fields are in this order and floats in the shortest form that reads back to
 // the same number, so equal runs give equal files. With times, each line ends in
 // "seconds", which differs from run to run.
 type MetricsWriter struct {
@@ -43,6 +43,14 @@ type evalLine struct {
 	Seconds    *float64 `json:"seconds,omitempty"`
 }
 
+// scoresLine is the evaluation of a model of whole texts.
+type scoresLine struct {
+	Step int     `json:"step"`
+	Loss float64 `json:"eval_loss"`
+	*Scores
+	Seconds *float64 `json:"seconds,omitempty"`
+}
+
 // Write writes one line, in one call to the underlying writer. A failure is a
 // [formats.ErrOutput].
 func (m *MetricsWriter) Write(p Point) error {
@@ -51,7 +59,9 @@ func (m *MetricsWriter) Write(p Point) error {
 		seconds = &p.Seconds
 	}
 	var line any
-	if p.Eval {
+	if p.Eval && p.Scores != nil {
+		line = scoresLine{Step: p.Step, Loss: p.Loss, Scores: p.Scores, Seconds: seconds}
+	} else if p.Eval {
 		l := evalLine{Step: p.Step, Loss: p.Loss, Seconds: seconds}
 		if ppl := p.Perplexity(); !math.IsInf(ppl, 0) {
 			l.Perplexity = &ppl

@@ -16,6 +16,8 @@ type Point struct {
 	// last such point, each by its own mean over labels; of an evaluation it is the
 	// mean over all labels.
 	Loss float64
+	// Scores come with an evaluation of a [Measurer], and are nil else.
+	Scores *Scores
 	// LearningRate and GradNorm are those of the step itself, the norm before
 	// clipping. An evaluation has neither.
 	LearningRate, GradNorm float64
@@ -36,6 +38,7 @@ type historyEntry struct {
 	Loss         *float64 `json:"loss,omitempty"`
 	Tokens       int64    `json:"num_input_tokens_seen,omitempty"`
 	Step         int      `json:"step"`
+	*Scores
 }
 
 // MarshalJSON writes the point as an entry of Hugging Face's log_history, without
@@ -43,7 +46,7 @@ type historyEntry struct {
 func (p Point) MarshalJSON() ([]byte, error) {
 	e := historyEntry{Epoch: p.Epoch, Tokens: p.Tokens, Step: p.Step}
 	if p.Eval {
-		e.EvalLoss = &p.Loss
+		e.EvalLoss, e.Scores = &p.Loss, p.Scores
 	} else {
 		e.Loss, e.LearningRate, e.GradNorm = &p.Loss, &p.LearningRate, &p.GradNorm
 	}
@@ -60,7 +63,7 @@ func (p *Point) UnmarshalJSON(text []byte) error {
 	*p = Point{}
 	switch {
 	case e.EvalLoss != nil:
-		*p = Point{Step: e.Step, Epoch: e.Epoch, Tokens: e.Tokens, Eval: true, Loss: *e.EvalLoss}
+		*p = Point{Step: e.Step, Epoch: e.Epoch, Tokens: e.Tokens, Eval: true, Loss: *e.EvalLoss, Scores: e.Scores}
 	case e.Loss != nil:
 		*p = Point{Step: e.Step, Epoch: e.Epoch, Tokens: e.Tokens, Loss: *e.Loss}
 		if e.LearningRate != nil {

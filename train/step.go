@@ -113,12 +113,12 @@ func (r *run) evaluate(ctx context.Context) error {
 		return nil
 	}
 	began := time.Now()
-	loss, _, err := Evaluate(ctx, r.model, r.opt.Eval, r.events.Evaluating)
+	loss, scores, _, err := Measure(ctx, r.model, r.opt.Eval, r.events.Evaluating)
 	if err != nil {
 		return err
 	}
 	r.clock.evaluation(time.Since(began))
-	return r.record(Point{Step: r.done, Epoch: r.epoch, Tokens: r.tokens, Eval: true, Loss: loss})
+	return r.record(Point{Step: r.done, Epoch: r.epoch, Tokens: r.tokens, Eval: true, Loss: loss, Scores: scores})
 }
 
 // record keeps a point and reports it.

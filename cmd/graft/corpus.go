@@ -49,7 +49,7 @@ func parseColumns(text string) (map[string]string, error) {
 // newEncoder puts special tokens where the model's own files say: the beginning as its
 // tokenizer does, and the model's end token after each example. maxLength 0 means the
 // model's own.
-func newEncoder(tok *tokenizer.Tokenizer, m models.Model, maxLength int) (*encoder, error) {
+func newEncoder(tok *tokenizer.Tokenizer, m models.Adaptable, maxLength int) (*encoder, error) {
 	if maxLength == 0 {
 		maxLength = m.MaxPositions()
 	}
@@ -59,6 +59,10 @@ func newEncoder(tok *tokenizer.Tokenizer, m models.Model, maxLength int) (*encod
 	e := &encoder{tok: tok, opts: data.EncodeOptions{
 		MaxLength: maxLength, BOS: data.NoToken, EOS: data.NoToken, Vocab: m.Vocabulary(), SplitText: true,
 	}}
+	writer, ok := m.(models.Model)
+	if !ok { // whole texts, which the tokenizer ends
+		return e, nil
+	}
 	lead, err := leadTokens(tok)
 	if err != nil {
 		return nil, err
@@ -69,7 +73,7 @@ func newEncoder(tok *tokenizer.Tokenizer, m models.Model, maxLength int) (*encod
 	if len(lead) == 1 {
 		e.opts.BOS = lead[0]
 	}
-	if ends := m.EndTokens(); len(ends) > 0 {
+	if ends := writer.EndTokens(); len(ends) > 0 {
 		e.opts.EOS = ends[0]
 	}
 	return e, nil
@@ -114,6 +118,11 @@ func (e *encoder) file(ctx context.Context, co *console, path string) (*data.Set
 	if err != nil {
 		return nil, err
 	}
+	return e.set(ctx, co, path, records)
+}
+
+// set encodes the records of a file, and says what had to be cut.
+func (e *encoder) set(ctx context.Context, co *console, path string, records []data.Record) (*data.Set, error) {
 	set, stats, err := e.encode(ctx, records)
 	if err != nil {
 		return nil, err

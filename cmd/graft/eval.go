@@ -22,10 +22,12 @@ func evalCommand() *cli.Command {
 		Usage:     "measure the loss of a base, with adapters, and merged",
 		UsageText: "graft eval --base B [--adapter A[=W]]... --data F",
 		Description: "With adapters three models are measured: the base, the base with the adapters beside its\n" +
-			"weights, and the model that merging would write.",
+			"weights, and the model that merging would write. Of a base without the head that an adapter\n" +
+			"brings, only the second is.\n" + taskFields,
 		Flags: append([]cli.Flag{
 			baseFlag(), adaptersFlag(false),
-			&cli.StringFlag{Name: "data", Required: true, Usage: `data ` + "`FILE`" + ` or pattern: JSON Lines, JSON, CSV or Parquet with "text", "prompt" and "completion", or "messages"`},
+			taskFlag(),
+			&cli.StringFlag{Name: "data", Required: true, Usage: `data ` + "`FILE`" + ` or pattern: JSON Lines, JSON, CSV or Parquet with the fields of the task`},
 			columnsFlag(),
 			&cli.IntFlag{Name: "batch-size", Value: 8, Usage: "examples in a batch"},
 			&cli.IntFlag{Name: "max-length", Usage: "tokens in an example (default: as many as the model takes)"},
@@ -52,6 +54,10 @@ func evalAction(c *cli.Context) error {
 	if err := noPaths(c); err != nil {
 		return err
 	}
+	task, err := parseTask(c)
+	if err != nil {
+		return err
+	}
 	co := newConsole(c)
 	in, err := openOperands(c, false)
 	if err != nil {
@@ -68,6 +74,9 @@ func evalAction(c *cli.Context) error {
 	tok, err := openTokenizer(in.base)
 	if err != nil {
 		return err
+	}
+	if task != data.LanguageModel {
+		return evalTexts(c, co, task, in, tok)
 	}
 	variants := []variant{{"base", func() (models.Model, error) { return models.Load(in.base) }}}
 	if len(in.adapters) > 0 {

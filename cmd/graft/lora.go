@@ -51,6 +51,11 @@ func newAdapter(m *patch.Model, cfg *peft.Config, seed uint64) (*adapter.Adapter
 	if err != nil {
 		return nil, err
 	}
+	return adapterOn(m, sites, cfg, seed)
+}
+
+// adapterOn makes a fresh adapter of the sites that a config selects.
+func adapterOn(m *patch.Model, sites []patch.Site, cfg *peft.Config, seed uint64) (*adapter.Adapter, error) {
 	if cfg.Selection.AllLinear {
 		cfg.Selection.AllLinear = false
 		cfg.Selection.TargetModules = patch.ShortNames(m, sites)

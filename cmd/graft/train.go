@@ -30,7 +30,8 @@ func trainCommand() *cli.Command {
 	d := train.DefaultOptions
 	flags := append([]cli.Flag{baseFlag(), &cli.StringFlag{Name: "adapter", Usage: "go on with this adapter `A` in place of a fresh one"}}, loraFlags()...)
 	flags = append(flags,
-		&cli.StringFlag{Name: "data", Required: true, Usage: `training data ` + "`FILE`" + ` or pattern: JSON Lines, JSON, CSV or Parquet with "text", "prompt" and "completion", or "messages"`},
+		taskFlag(),
+		&cli.StringFlag{Name: "data", Required: true, Usage: `training data ` + "`FILE`" + ` or pattern: JSON Lines, JSON, CSV or Parquet with the fields of the task`},
 		columnsFlag(),
 		&cli.StringFlag{Name: "eval-data", Usage: "held-out data `FILE`"},
 		&cli.Float64Flag{Name: "eval-share", Usage: "hold this share of the data out for evaluation"},
@@ -54,7 +55,9 @@ func trainCommand() *cli.Command {
 		Name:      "train",
 		Usage:     "train an adapter on a frozen base",
 		UsageText: "graft train --base B --target-modules LIST|REGEX|all-linear --data F --out ADAPTER",
-		Description: "The output is a PEFT adapter with metrics.jsonl, trainer_state.json and loss.svg beside it.\n" +
+		Description: taskFields + "\nThe output is a PEFT adapter with metrics.jsonl, trainer_state.json and loss.svg beside it.\n" +
+			"A head for texts, the base's or a new one, is trained whole and is a part of the adapter;\n" +
+			"labels.json names its classes. " +
 			"The same seed gives the same bytes, on any number of processors. Ctrl-C stops after the\n" +
 			"step and leaves what was learned as OUT/checkpoint-N.",
 		Flags:  flags,
@@ -71,6 +74,8 @@ type trainResult struct {
 	Loss         float64         `json:"loss"` // of the last logged steps
 	EvalBefore   *float64        `json:"eval_loss_before,omitempty"`
 	EvalAfter    *float64        `json:"eval_loss_after,omitempty"`
+	ScoresBefore *train.Scores   `json:"eval_scores_before,omitempty"`
+	ScoresAfter  *train.Scores   `json:"eval_scores_after,omitempty"`
 	Memory       train.Footprint `json:"memory"`
 	AdapterBytes int64           `json:"adapter_bytes"`
 	Seconds      float64         `json:"seconds"`
@@ -93,6 +98,10 @@ func trainAction(c *cli.Context) error {
 		return err
 	}
 	if err := noPaths(c); err != nil {
+		return err
+	}
+	task, err := parseTask(c)
+	if err != nil {
 		return err
 	}
 	co, out := newConsole(c), outPath(c)
@@ -126,30 +135,19 @@ func trainAction(c *cli.Context) error {
 	if err := atomicfile.Check(out, true, c.Bool("force")); err != nil {
 		return err
 	}
-	start, err := startAdapter(c, base)
+	l, err := newLesson(c, co, task, base)
 	if err != nil {
 		return err
 	}
-	defer start.Close()
-	m, err := models.Load(base)
-	if err != nil {
-		return err
-	}
-	if err := m.Train(start, models.TrainOptions{Dropout: c.Float64("lora-dropout")}); err != nil {
-		return err
-	}
-	source, held, err := trainingData(c, co, base, m)
-	if err != nil {
-		return err
-	}
+	defer l.start.Close()
 	opts := trainOptions(c)
-	if held != nil {
-		opts.Eval = held
+	if l.held != nil {
+		opts.Eval = l.held
 	}
 	if c.Bool("dry-run") {
-		return showTrainPlan(co, m, source, opts, out)
+		return showTrainPlan(co, l.model, l.source, opts, out)
 	}
-	job := &trainJob{model: m, source: source, opts: opts, out: out, force: c.Bool("force"), co: co}
+	job := &trainJob{model: l.model, source: l.source, opts: opts, out: out, force: c.Bool("force"), co: co, classes: l.classes, texts: task != data.LanguageModel}
 	res, err := job.run(c.Context)
 	if err != nil {
 		return err
@@ -188,7 +186,7 @@ type trainPlan struct {
 	Memory        train.Footprint `json:"memory"`
 }
 
-func showTrainPlan(co *console, m models.Model, source train.Source, opts train.Options, out string) error {
+func showTrainPlan(co *console, m models.Adaptable, source train.Source, opts train.Options, out string) error {
 	p, err := train.NewPlan(m, source, opts)
 	if err != nil {
 		return err
@@ -219,51 +217,16 @@ func startAdapter(c *cli.Context, base *formats.Checkpoint) (*adapter.Adapter, e
 	return a, err
 }
 
-// trainingData reads what is learned from and what is held out; held is nil if nothing.
-func trainingData(c *cli.Context, co *console, base *formats.Checkpoint, m models.Model) (source, held train.Source, err error) {
-	tok, err := openTokenizer(base)
-	if err != nil {
-		return nil, nil, err
-	}
-	enc, err := newEncoder(tok, m, c.Int("max-length"))
-	if err != nil {
-		return nil, nil, err
-	}
-	enc.base = base
-	if enc.columns, err = parseColumns(c.String("columns")); err != nil {
-		return nil, nil, err
-	}
-	set, err := enc.file(c.Context, co, c.String("data"))
-	if err != nil {
-		return nil, nil, err
-	}
-	var heldSet *data.Set
-	switch {
-	case c.IsSet("eval-data"):
-		heldSet, err = enc.file(c.Context, co, c.String("eval-data"))
-	case c.IsSet("eval-share"):
-		set, heldSet, err = set.Split(c.Float64("eval-share"), c.Uint64("seed"))
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	if heldSet != nil {
-		if held, err = data.NewLoader(heldSet, data.LoaderOptions{Rows: c.Int("batch-size"), Pad: enc.pad()}); err != nil {
-			return nil, nil, err
-		}
-	}
-	source, err = data.NewLoader(set, data.LoaderOptions{Rows: c.Int("batch-size"), Pad: enc.pad(), Shuffle: true, Seed: c.Uint64("seed")})
-	return source, held, err
-}
-
 // trainJob is a run and where its results go; quickstart runs one too.
 type trainJob struct {
-	model  models.Model
-	source train.Source
-	opts   train.Options
-	out    string
-	force  bool
-	co     *console
+	model   models.Adaptable
+	source  train.Source
+	opts    train.Options
+	out     string
+	force   bool
+	co      *console
+	texts   bool     // whole texts are learned
+	classes []string // that a head is trained to tell
 }
 
 // run trains and publishes the adapter's directory. An interruption publishes what was
@@ -299,7 +262,18 @@ func (j *trainJob) run(ctx context.Context) (*trainResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	write := func(dir string) error { return writeTraining(dir, trained, result.State, points, metrics.Bytes()) }
+	unit := "token"
+	if j.texts {
+		unit = "text"
+	}
+	write := func(dir string) error {
+		if j.classes != nil {
+			if err := writeLabels(dir, j.classes); err != nil {
+				return err
+			}
+		}
+		return writeTraining(dir, trained, result.State, points, metrics.Bytes(), "loss (nats per "+unit+")")
+	}
 	if stopped {
 		return nil, j.leave(result.State.GlobalStep, write)
 	}
@@ -345,16 +319,16 @@ func (j *trainJob) result(r train.Result, points []train.Point, trained *adapter
 		case !p.Eval:
 			res.Loss = p.Loss
 		case res.EvalBefore == nil:
-			res.EvalBefore = &p.Loss
+			res.EvalBefore, res.ScoresBefore = &p.Loss, p.Scores
 		default:
-			res.EvalAfter = &p.Loss
+			res.EvalAfter, res.ScoresAfter = &p.Loss, p.Scores
 		}
 	}
 	return res
 }
 
 // writeTraining writes an adapter with the record of its training.
-func writeTraining(dir string, a *adapter.Adapter, state train.TrainerState, points []train.Point, metrics []byte) error {
+func writeTraining(dir string, a *adapter.Adapter, state train.TrainerState, points []train.Point, metrics []byte, loss string) error {
 	if err := peft.Write(dir, a); err != nil {
 		return err
 	}
@@ -364,7 +338,7 @@ func writeTraining(dir string, a *adapter.Adapter, state train.TrainerState, poi
 	}
 	files := map[string][]byte{"metrics.jsonl": metrics, "trainer_state.json": stateText.Bytes()}
 	if len(points) > 0 {
-		if err := train.Curve(&curve, points); err != nil {
+		if err := train.CurveOf(&curve, points, loss); err != nil {
 			return err
 		}
 		files["loss.svg"] = curve.Bytes()
@@ -383,6 +357,12 @@ func (r *trainResult) print(w io.Writer) {
 	fmt.Fprintf(&b, "%s: %s, %s tokens in %.1f s, loss %.4f", r.Out, countOf(r.Steps, "step"), countText(r.Tokens), r.Seconds, r.Loss)
 	if r.EvalBefore != nil && r.EvalAfter != nil {
 		fmt.Fprintf(&b, "; held-out loss %.4f, before %.4f", *r.EvalAfter, *r.EvalBefore)
+		before := namedScores(r.ScoresBefore)
+		for i, s := range namedScores(r.ScoresAfter) {
+			if s.value != nil && before[i].value != nil {
+				fmt.Fprintf(&b, "; %s %.4f, before %.4f", s.name, *s.value, *before[i].value)
+			}
+		}
 	}
 	fmt.Fprintln(w, b.String())
 }

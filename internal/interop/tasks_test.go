@@ -66,6 +66,38 @@ func TestTasksForPEFT(t *testing.T) {
 	})
 }
 
+// TestTasksFromTheCommand has PEFT run adapters that graft train made of text, on a base
+// whose head is new.
+func TestTasksFromTheCommand(t *testing.T) {
+	full(t)
+	base := fixture("tiny-bert")
+	dir := t.TempDir()
+	texts := filepath.Join(dir, "d.jsonl")
+	lines := `{"text":"the cat sat on the mat","label":"animal"}
+{"text":"apple upon apple","text_pair":"and pear upon the quince","label":"fruit"}
+{"text":"graft the scion to the stock","label":"tree"}
+`
+	check(t, os.WriteFile(texts, []byte(lines), 0o666))
+	for _, target := range []string{"all-linear", "query,dense"} {
+		t.Run(target, func(t *testing.T) {
+			out := filepath.Join(dir, target)
+			graft(t, "train", "--quiet", "--task", "sequence-classification", "--base", base, "--target-modules", target, "--rank", "3",
+				"--data", texts, "--max-steps", "5", "--learning-rate", "1e-2", "--seed", "3", "--out", out)
+			trained, err := open.Adapter(out)
+			check(t, err)
+			defer trained.Close()
+			c := taskCase{model: "../tiny-bert", class: "BertForSequenceClassification", outputs: 3}
+			m, err := models.LoadClassifier(openBase(t, c.model), models.ClassifierOptions{Outputs: models.HeadOutputs(trained), Seed: 99})
+			check(t, err)
+			check(t, m.Attach(trained, 1))
+			b := models.Batch{Rows: 2, Cols: 5, IDs: []int32{4, 9, 5, 7, 31, 4, 5, 17, 0, 0}, Lens: []int{5, 3}, Types: []int32{0, 0, 1, 1, 1, 0, 1, 1, 0, 0}}
+			want, err := m.Scores(b)
+			check(t, err)
+			c.checkPEFT(t, out, b, want, "--outputs", "3")
+		})
+	}
+}
+
 func check(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -124,7 +156,12 @@ func (c taskCase) compare(t *testing.T, start *adapter.Adapter) {
 	check(t, err)
 	dir := t.TempDir()
 	check(t, peft.Write(dir, trained))
+	c.checkPEFT(t, dir, b, want, args...)
+}
 
+// checkPEFT has PEFT load an adapter and compute the outputs of a batch.
+func (c taskCase) checkPEFT(t *testing.T, dir string, b models.Batch, want []float32, args ...string) {
+	t.Helper()
 	values := struct {
 		IDs   [][]int32 `json:"ids"`
 		Types [][]int32 `json:"types"`
@@ -142,7 +179,7 @@ func (c taskCase) compare(t *testing.T, start *adapter.Adapter) {
 	}
 	text, err := json.Marshal(values)
 	check(t, err)
-	file := filepath.Join(dir, "values.json")
+	file := filepath.Join(t.TempDir(), "values.json")
 	check(t, os.WriteFile(file, text, 0o666))
 	args = append(args, "--base", fixture("models", c.model), "--adapter", dir, "--class", c.class, "--values", file)
 	t.Log(python(t, genPython, nil, "check_tasks.py", args...))

@@ -57,8 +57,8 @@ type Example struct {
 	// Learned are the tokens of a chat that are learned, in order; nil means all after
 	// Context.
 	Learned []Range
-	// Second is where the second of two texts begins in IDs; 0 where there is one.
-	Second int
+	// Types are the segments of two texts, one for each of IDs; nil where there is one.
+	Types []int32
 	// More are the other sequences of an example of [Embedding]: the positive and the
 	// negative, or the second sentence.
 	More [][]int32

@@ -130,7 +130,7 @@ func TestEncodeLabelled(t *testing.T) {
 		t.Fatalf("got %+v, %v", stats, err)
 	}
 	b := newLoader(t, set, LoaderOptions{Rows: 2}).At(0, 0)
-	if !slices.Equal(b.IDs, ids(1, 10, 12, 2, 1, 10, 11, 2)) || !slices.Equal(b.Targets, []float64{1, 0}) || slices.Max(b.Labels) != models.Ignored {
+	if !slices.Equal(b.IDs, ids(1, 10, 12, 2, 1, 10, 11, 2)) || !slices.Equal(b.Labels, ids(1, 0)) || b.Targets != nil || b.Types != nil {
 		t.Errorf("got %+v", b)
 	}
 	records[0].Label.Name, records[1].Label.Number = "maybe", 2
@@ -144,17 +144,26 @@ func TestEncodeLabelled(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	set, _, err = Encode(t.Context(), records, pairs{tok}, EncodeOptions{MaxLength: 9, Task: Regression})
-	if err != nil || !slices.Equal(set.Examples[0].IDs, ids(1, 12, 2, 13, 2)) || set.Examples[0].Second != 3 {
+	if err != nil || !slices.Equal(set.Examples[0].IDs, ids(1, 12, 2, 13, 2)) || !slices.Equal(set.Examples[0].Types, ids(0, 0, 0, 1, 1)) {
 		t.Errorf("got %+v, %v", set, err)
+	}
+	set.Examples = append(set.Examples, Example{IDs: ids(1, 2, 3, 4, 5, 6), Target: -2.5})
+	b = newLoader(t, set, LoaderOptions{Rows: 2}).At(0, 0)
+	if !slices.Equal(b.Targets, []float32{0, -2.5}) || b.Labels != nil || !slices.Equal(b.Types, ids(0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0)) || b.Count() != 2 {
+		t.Errorf("got %+v", b)
 	}
 }
 
 type pairs struct{ *words }
 
-func (p pairs) EncodePair(a, b string) ([]int32, int, error) {
-	first, _ := p.Encode(a, true)
+func (p pairs) EncodePair(a, b string, addSpecial bool) (ids, types []int32, err error) {
+	first, _ := p.Encode(a, addSpecial)
 	second, _ := p.Encode(b, false)
-	return append(append(first, second...), 2), len(first), nil
+	types = make([]int32, len(first)+len(second)+1)
+	for i := len(first); i < len(types); i++ {
+		types[i] = 1
+	}
+	return append(append(first, second...), 2), types, nil
 }
 
 func TestEncodeSentences(t *testing.T) {
@@ -169,7 +178,7 @@ func TestEncodeSentences(t *testing.T) {
 	}
 	b := newLoader(t, set, LoaderOptions{Rows: 2}).At(0, 0)
 	want := ids(1, 10, 12, 2, 1, 11, 13, 2, 1, 13, 2, 0, 1, 12, 2, 0, 1, 12, 2, 0, 1, 10, 13, 2)
-	if b.Rows != 6 || b.Texts != 3 || !slices.Equal(b.IDs, want) || fmt.Sprint(b.Lens) != "[4 4 3 3 3 4]" || b.Origins[4].Line != 1 {
+	if b.Rows != 6 || b.Texts != 3 || b.Labels != nil || len(b.Targets) != 2 || b.Count() != 2 || !slices.Equal(b.IDs, want) || fmt.Sprint(b.Lens) != "[4 4 3 3 3 4]" || b.Origins[4].Line != 1 {
 		t.Errorf("got %+v", b)
 	}
 	set.Examples[1].More = set.Examples[1].More[:1]

@@ -7,10 +7,10 @@ import (
 )
 
 // PairTokenizer is a [Tokenizer] that knows how a model reads two texts in one sequence.
-// EncodePair gives the ids with all special tokens, and where those of b begin.
+// EncodePair gives the ids and the segment of each; it is called with addSpecial true.
 type PairTokenizer interface {
 	Tokenizer
-	EncodePair(a, b string) (ids []int32, second int, err error)
+	EncodePair(first, second string, addSpecial bool) (ids, types []int32, err error)
 }
 
 // ClassNames returns the names of classes that records have, sorted, or nil where their
@@ -43,7 +43,7 @@ func encodeLabelled(rec Record, tok Tokenizer, opt EncodeOptions, stats *Stats) 
 		return Example{}, faultf("two texts, where the tokenizer takes one")
 	}
 	var err error
-	if ex.IDs, ex.Second, err = pairs.EncodePair(rec.Text, rec.TextPair); err != nil {
+	if ex.IDs, ex.Types, err = pairs.EncodePair(rec.Text, rec.TextPair, true); err != nil {
 		return Example{}, tokenFault(err)
 	}
 	if len(ex.IDs) > opt.MaxLength {
@@ -91,6 +91,9 @@ func encodeWhole(text string, tok Tokenizer, limit int, stats *Stats) ([]int32, 
 	ids, err := tok.Encode(text, true)
 	if err != nil {
 		return nil, tokenFault(err)
+	}
+	if len(ids) == 0 {
+		return nil, faultf("a text without tokens")
 	}
 	over := len(ids) - limit
 	if over <= 0 {

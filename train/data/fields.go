@@ -252,6 +252,7 @@ func (r *Record) pairs(has func(string) bool) *fault {
 	if someTriple == someScored || someTriple && !pair || someScored && !scored {
 		return faultf("neither anchor and positive, nor two sentences and a score").withHint(embeddingHint)
 	}
+	r.Scored = scored
 	return nil
 }
 

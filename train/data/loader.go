@@ -1,6 +1,7 @@
 package data
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -11,14 +12,6 @@ import (
 type Batch struct {
 	models.Batch
 	Origins []Origin // one a row
-	// Targets has one number for each example of [Classification], [Regression] or
-	// scored pairs; nil for a language model.
-	Targets []float64
-	// Seconds is, for two texts in a row, where the second begins.
-	Seconds []int
-	// Texts is the number of sequences of an example of [Embedding]. The rows are all the
-	// first ones, then all the second ones, and so on.
-	Texts int
 }
 
 // LoaderOptions says how examples are put together.
@@ -162,11 +155,11 @@ func (l *Loader) orderOf(epoch int) []int32 {
 
 // stack lays examples under each other, padded on the right. For a language model the
 // label of position t is the id of t+1, [models.Ignored] at a row's end and where that id is
-// not learned.
-func stack(rows []Example, pad int32, task Task) Batch {
-	var extra Batch
-	if task != LanguageModel {
-		rows, extra = targets(rows, task)
+// not learned. Other tasks have a class for each row, or a number for each example.
+func stack(examples []Example, pad int32, task Task) Batch {
+	rows := examples
+	if task == Embedding {
+		rows = sequences(examples)
 	}
 	cols := 0
 	for _, ex := range rows {
@@ -175,51 +168,67 @@ func stack(rows []Example, pad int32, task Task) Batch {
 	b := Batch{
 		Batch: models.Batch{
 			Rows: len(rows), Cols: cols,
-			IDs:    make([]int32, len(rows)*cols),
-			Labels: make([]int32, len(rows)*cols),
-			Lens:   make([]int, len(rows)),
+			IDs:  make([]int32, len(rows)*cols),
+			Lens: make([]int, len(rows)),
 		},
 		Origins: make([]Origin, len(rows)),
-		Targets: extra.Targets, Seconds: extra.Seconds, Texts: extra.Texts,
 	}
 	for r, ex := range rows {
 		ids := b.IDs[r*cols : (r+1)*cols]
-		labels := b.Labels[r*cols : (r+1)*cols]
 		for t := copy(ids, ex.IDs); t < cols; t++ {
 			ids[t] = pad
 		}
-		for t := range labels {
-			labels[t] = models.Ignored
-		}
-		if task == LanguageModel {
-			for _, span := range ex.learned() {
-				copy(labels[span.From-1:], ex.IDs[span.From:span.To])
+		if ex.Types != nil {
+			if b.Types == nil {
+				b.Types = make([]int32, len(rows)*cols)
 			}
+			copy(b.Types[r*cols:], ex.Types)
 		}
 		b.Lens[r] = len(ex.IDs)
 		b.Origins[r] = ex.Origin
 	}
+	switch task {
+	case LanguageModel:
+		b.Labels = nextTokens(rows, cols)
+	case Classification:
+		for _, ex := range examples {
+			b.Labels = append(b.Labels, int32(ex.Target))
+		}
+	default:
+		for _, ex := range examples {
+			b.Targets = append(b.Targets, float32(ex.Target))
+		}
+	}
+	if task == Embedding {
+		b.Texts = len(rows) / len(examples)
+	}
 	return b
 }
 
-// targets takes the numbers out of examples, and gives each sequence of an example a row:
-// first all the first ones, then all the second ones.
-func targets(examples []Example, task Task) (rows []Example, b Batch) {
-	rows = examples
-	for _, ex := range examples {
-		b.Targets = append(b.Targets, ex.Target)
-		b.Seconds = append(b.Seconds, ex.Second)
+// nextTokens returns the labels of a language model.
+func nextTokens(rows []Example, cols int) []int32 {
+	all := make([]int32, len(rows)*cols)
+	for i := range all {
+		all[i] = models.Ignored
 	}
-	if task != Embedding {
-		return rows, b
-	}
-	b.Seconds = nil
-	b.Texts = 1 + len(examples[0].More)
-	for i := range b.Texts - 1 {
-		for _, ex := range examples {
-			ex.IDs = ex.More[i]
-			rows = append(rows[:len(rows):len(rows)], ex)
+	for r, ex := range rows {
+		labels := all[r*cols : (r+1)*cols]
+		for _, span := range ex.learned() {
+			copy(labels[span.From-1:], ex.IDs[span.From:span.To])
 		}
 	}
-	return rows, b
+	return all
+}
+
+// sequences gives each sequence of an example a row: first all the first ones, then all the
+// second ones, and so on.
+func sequences(examples []Example) []Example {
+	rows := slices.Clip(examples)
+	for i := range examples[0].More {
+		for _, ex := range examples {
+			ex.IDs = ex.More[i]
+			rows = append(rows, ex)
+		}
+	}
+	return rows
 }

@@ -45,8 +45,9 @@ type Record struct {
 	// Label is the class, or the number, that a text has.
 	Label Label
 	// Sentences are texts that belong together: an anchor, its positive and perhaps a
-	// negative; or two whose similarity is Label.
+	// negative; or two whose similarity is Label, where Scored.
 	Sentences []string
+	Scored    bool
 }
 
 // Chat is a conversation with what else its template is given.

@@ -13,6 +13,7 @@ import (
 	"github.com/seed-b982eded/graft/formats/adapter"
 	"github.com/seed-b982eded/graft/internal/strictjson"
 	"github.com/seed-b982eded/graft/train/autodiff"
+	"github.com/seed-b982eded/graft/train/score"
 )
 
 // Problem is what a [Classifier] learns, in transformers' words for problem_type.
@@ -389,7 +390,7 @@ func (m *Classifier) LossGrad(b Batch, scale float32) (sum float64, labels int, 
 	if m.trained == nil {
 		return 0, 0, formats.Usagef("the model is training no adapter")
 	}
-	sum, labels, err = m.loss(&m.training, b, dropout{m.trained.drop, b.Seed}, scale)
+	_, sum, labels, err = m.loss(&m.training, b, dropout{m.trained.drop, b.Seed}, scale)
 	m.training.Backward()
 	return sum, labels, err
 }
@@ -397,22 +398,37 @@ func (m *Classifier) LossGrad(b Batch, scale float32) (sum float64, labels int, 
 // Loss returns what LossGrad returns, without gradients and without dropout.
 func (m *Classifier) Loss(b Batch) (sum float64, labels int, err error) {
 	m.evaluation.NoGrad = true
-	return m.loss(&m.evaluation, b, dropout{}, 1)
+	_, sum, labels, err = m.loss(&m.evaluation, b, dropout{}, 1)
+	return sum, labels, err
 }
 
-func (m *Classifier) loss(t *autodiff.Tape, b Batch, drop dropout, scale float32) (sum float64, counted int, err error) {
+// Measure returns what [Classifier.Loss] returns, and what the model predicts.
+func (m *Classifier) Measure(b Batch) (p Predictions, sum float64, labels int, err error) {
+	m.evaluation.NoGrad = true
+	y, sum, labels, err := m.loss(&m.evaluation, b, dropout{}, 1)
+	switch {
+	case y == nil:
+	case m.problem == SingleLabel:
+		p.addClasses(score.Best(y.Data, y.Cols), b.Labels)
+	case m.problem == Regression:
+		p.addNumbers(y.Data, b.Targets)
+	}
+	return p, sum, labels, err
+}
+
+func (m *Classifier) loss(t *autodiff.Tape, b Batch, drop dropout, scale float32) (y *autodiff.Value, sum float64, counted int, err error) {
 	t.Reset()
 	in, err := packTexts(b, m.Vocabulary(), m.MaxPositions(), m.types)
 	if err != nil {
-		return 0, 0, err
+		return nil, 0, 0, err
 	}
 	if err := m.checkLabels(b); err != nil || b.Rows == 0 {
-		return 0, 0, err
+		return nil, 0, 0, err
 	}
-	y := m.scores(t, in, drop)
+	y = m.scores(t, in, drop)
 	if m.problem == SingleLabel {
 		sum, counted = t.CrossEntropy(y, b.Labels, scale)
-		return sum, counted, nil
+		return y, sum, counted, nil
 	}
 	// The loss of a text is the mean over its outputs.
 	share := float32(1 / float64(y.Cols))
@@ -421,7 +437,7 @@ func (m *Classifier) loss(t *autodiff.Tape, b Batch, drop dropout, scale float32
 	} else {
 		sum = t.SquaredError(y, b.Targets, scale*share)
 	}
-	return sum / float64(y.Cols), b.Rows, nil
+	return y, sum / float64(y.Cols), b.Rows, nil
 }
 
 // checkLabels checks what a batch is to be learned from.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/train/autodiff"
+	"github.com/seed-b982eded/graft/train/score"
 )
 
 // EmbeddingLoss is what an [Embedder] learns from.
@@ -159,7 +160,7 @@ func (m *Embedder) LossGrad(b Batch, scale float32) (sum float64, labels int, er
 	if m.trained == nil {
 		return 0, 0, formats.Usagef("the model is training no adapter")
 	}
-	sum, labels, err = m.loss(&m.training, b, dropout{m.trained.drop, b.Seed}, scale)
+	_, sum, labels, err = m.loss(&m.training, b, dropout{m.trained.drop, b.Seed}, scale)
 	m.training.Backward()
 	return sum, labels, err
 }
@@ -167,29 +168,47 @@ func (m *Embedder) LossGrad(b Batch, scale float32) (sum float64, labels int, er
 // Loss returns what LossGrad returns, without gradients and without dropout.
 func (m *Embedder) Loss(b Batch) (sum float64, labels int, err error) {
 	m.evaluation.NoGrad = true
-	return m.loss(&m.evaluation, b, dropout{}, 1)
+	_, sum, labels, err = m.loss(&m.evaluation, b, dropout{}, 1)
+	return sum, labels, err
 }
 
-func (m *Embedder) loss(t *autodiff.Tape, b Batch, drop dropout, scale float32) (sum float64, counted int, err error) {
+// Measure returns what [Embedder.Loss] returns, and what the model predicts: the cosine of
+// each pair for [Cosine], and for [Contrast] which text of the batch is most similar to the
+// first one of each example, counted over all others from 0. Right is the example's own.
+func (m *Embedder) Measure(b Batch) (p Predictions, sum float64, labels int, err error) {
+	m.evaluation.NoGrad = true
+	y, sum, labels, err := m.loss(&m.evaluation, b, dropout{}, 1)
+	switch {
+	case y == nil:
+	case m.opts.Loss == Cosine:
+		p.addNumbers(y.Data, b.Targets)
+	default:
+		p.addClasses(score.Best(y.Data, y.Cols), span(0, y.Rows))
+	}
+	return p, sum, labels, err
+}
+
+func (m *Embedder) loss(t *autodiff.Tape, b Batch, drop dropout, scale float32) (scores *autodiff.Value, sum float64, counted int, err error) {
 	t.Reset()
 	in, err := packTexts(b, m.Vocabulary(), m.MaxPositions(), m.spec.types)
 	if err != nil {
-		return 0, 0, err
+		return nil, 0, 0, err
 	}
 	if err := m.checkTexts(b); err != nil || b.Rows == 0 {
-		return 0, 0, err
+		return nil, 0, 0, err
 	}
 	// Both losses are of cosines, so the length of embeddings makes no difference.
 	y := t.UnitRows(m.embed(t, in, drop), shortest)
 	n := b.Rows / b.Texts
 	first, others := t.Rows(y, span(0, n)), t.Rows(y, span(n, b.Rows))
 	if m.opts.Loss == Cosine {
-		return t.SquaredError(t.RowDots(first, others), b.Targets, scale), n, nil
+		scores = t.RowDots(first, others)
+		return scores, t.SquaredError(scores, b.Targets, scale), n, nil
 	}
-	similar := t.Linear(first, others, nil)
-	t.Scale(similar, float32(m.opts.Scale))
-	sum, counted = t.CrossEntropy(similar, span(0, n), scale)
-	return sum, counted, nil
+	scores = t.Linear(first, others, nil)
+	t.Scale(scores, float32(m.opts.Scale))
+	sum, counted = t.CrossEntropy(scores, span(0, n), scale)
+	return scores, sum, counted, nil
 }
 
 // span returns the numbers from … to−1.

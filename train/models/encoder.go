@@ -134,7 +134,7 @@ func packTexts(b Batch, vocabulary, maxPositions, types int) (packed, error) {
 	}
 	in.types = make([]int32, len(in.ids))
 	for row, place := range in.places {
-		if b.Types == nil || types == 0 {
+		if b.Types == nil || types < 2 { // one segment tells nothing apart
 			break
 		}
 		if in.types[row] = b.Types[place]; in.types[row] < 0 || int(in.types[row]) >= types {
