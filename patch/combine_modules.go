@@ -45,6 +45,7 @@ func gather(list []Weighted, method CombineMethod) ([]*combineModule, []adapter.
 			problems.Add(formats.Usagef("the weight of %s is not finite", formats.Quote(path)))
 			continue
 		}
+		problems.Add(checkTiedFactors(w.Adapter))
 		for _, e := range w.Adapter.Entries {
 			switch u := e.Update.(type) {
 			case *adapter.LowRank:

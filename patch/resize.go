@@ -155,6 +155,7 @@ func (m resizeModule) rankBytes(dtype formats.DType) int64 {
 // resizable lists the low-rank updates, and the entries that go along.
 func resizable(a *adapter.Adapter) (modules []resizeModule, rest []adapter.Entry, err error) {
 	var problems formats.Problems
+	problems.Add(checkTiedFactors(a))
 	for _, e := range a.Entries {
 		switch u := e.Update.(type) {
 		case *adapter.LowRank:

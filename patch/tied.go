@@ -106,3 +106,14 @@ func sameTensor(path string, t, u formats.Tensor) (bool, error) {
 	}
 	return true, nil
 }
+
+// checkTiedFactors refuses factors of an embedding that are the head's too: made anew they would
+// be two changes of one weight.
+func checkTiedFactors(a *adapter.Adapter) error {
+	for _, e := range a.Entries {
+		if u, ok := e.Update.(*adapter.LowRank); ok && a.Tied && u.Embedding {
+			return formats.Unfitf(a.Path, "", "module %s: its factors are those of the head too (ensure_weight_tying), and cannot be made anew apart from them", formats.Quote(e.Module))
+		}
+	}
+	return nil
+}

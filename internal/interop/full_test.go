@@ -88,6 +88,9 @@ func TestFreshSeed(t *testing.T) {
 		})
 	}
 	for _, c := range peftCases(t, peft) {
+		if c.Name == "tied-lora" {
+			continue // PEFT merges it twice; its generator compares with what PEFT computes
+		}
 		t.Run("peft/"+c.Name, func(t *testing.T) {
 			base := filepath.Join(peft, c.Name, "base")
 			merged := mergeCase(t, peft, c)
