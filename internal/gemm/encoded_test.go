@@ -93,6 +93,9 @@ func ofp8(x byte, exponent int) float32 {
 // TestOFP8 checks the tables against the numbers that the specification lists, and all others
 // against a second way to decode them.
 func TestOFP8(t *testing.T) {
+	if testing.Short() {
+		t.Skip("of one goroutine")
+	}
 	for _, c := range []struct {
 		dtype formats.DType
 		bits  byte
@@ -124,6 +127,9 @@ func TestOFP8(t *testing.T) {
 
 // TestWiden compares the engines on all numbers of 16 bits.
 func TestWiden(t *testing.T) {
+	if testing.Short() {
+		t.Skip("of one goroutine")
+	}
 	all := make([]byte, 2<<16)
 	for i := range 1 << 16 {
 		binary.LittleEndian.PutUint16(all[2*i:], uint16(i))

@@ -280,6 +280,9 @@ func TestNotFinite(t *testing.T) {
 
 // TestGonumSuite runs Gonum's own tests of what Implementation replaces.
 func TestGonumSuite(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow; TestWorkers shares work between goroutines")
+	}
 	testblas.TestDgemm(t, Implementation{})
 	testblas.TestDgemm(t, viaFloat32{})
 }

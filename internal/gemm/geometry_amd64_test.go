@@ -10,6 +10,9 @@ import (
 // TestGeometry runs the packing and cutting for AVX-512, whose tiles are the largest, with
 // tiles in Go, on processors that have AVX2 only.
 func TestGeometry(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow; TestWorkers shares work between goroutines")
+	}
 	if len(engines32()) == 1 {
 		t.Skip("needs AVX2")
 	}

@@ -88,6 +88,9 @@ func openFile(t testing.TB, name string) *Tokenizer {
 }
 
 func TestGolden(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow, and of one goroutine")
+	}
 	names, err := filepath.Glob(filepath.Join(goldenDir, "*.json"))
 	if err != nil || len(names) < 20 {
 		t.Fatalf("%d tokenizers, %v", len(names), err)
@@ -229,6 +232,9 @@ func checkDecode(t *testing.T, tok *Tokenizer, ids []int32, all, skipped string)
 }
 
 func TestPatterns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow, and of one goroutine")
+	}
 	var all []struct {
 		Pattern, Behavior string
 		Invert            bool
@@ -271,6 +277,9 @@ func texts(words []word) []string {
 // TestUnicode asks about every character. If it fails after an update of Go or
 // x/text, their Unicode has grown beyond what unicode.go corrects.
 func TestUnicode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow, and of one goroutine")
+	}
 	var g struct {
 		Classes, Forms map[string]string
 		Extended       string

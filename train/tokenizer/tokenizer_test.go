@@ -167,6 +167,9 @@ func TestConcurrentUse(t *testing.T) {
 
 // TestLongInput would take hours if any step were quadratic.
 func TestLongInput(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow, and of one goroutine")
+	}
 	for _, name := range []string{"gpt2.json", "llama3.json", "cl100k.json", "llama2.json", "metaspace-first.json", "added.json", "nfkc.json", "bert-uncased.json", "clip.json", "t5.json", "unigram-bytes.json", "seamless.json", "scripts.json", "fixed.json"} {
 		tok := openFile(t, name)
 		for _, unit := range []string{"a", " ", "\n", "<", "1", "é", "\u0301", "你", "👩", "\x00", "\xff", "<s>", "\n\n[T4]", "'s", " a"} {
