@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/internal/parallel"
 	"github.com/seed-b982eded/graft/patch/lowrank"
 )
 
@@ -139,7 +140,7 @@ func Combine(ctx context.Context, list []Weighted, opts CombineOptions) (*adapte
 	if opts.Method.prunes() && opts.Method.bySVD() {
 		workers = 1 // it holds full matrices, and their products use all processors
 	}
-	err = eachOf(ctx, len(modules), workers, func(i int) error {
+	err = parallel.Each(ctx, len(modules), workers, func(i int) error {
 		var err error
 		entries[i], report[i], err = c.module(modules[i])
 		return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/internal/parallel"
 	"github.com/seed-b982eded/graft/patch/lowrank"
 )
 
@@ -70,7 +71,7 @@ func Resize(ctx context.Context, a *adapter.Adapter, opts ResizeOptions) (*adapt
 		return nil, nil, err
 	}
 	entries, report := make([]*adapter.Entry, len(modules)), make([]ResizedModule, len(modules))
-	err = eachOf(ctx, len(modules), 0, func(i int) error {
+	err = parallel.Each(ctx, len(modules), 0, func(i int) error {
 		u, s := modules[i].update, spectra[i]
 		report[i] = ResizedModule{
 			Module: modules[i].module, Shape: u.Shape(), OldRank: u.Rank(), Rank: int64(ranks[i]), Norm: lowrank.Tail(s, 0),
@@ -188,7 +189,7 @@ func resizable(a *adapter.Adapter) (modules []resizeModule, rest []adapter.Entry
 // alone, and at least one each.
 func spectraOf(ctx context.Context, path string, modules []resizeModule) ([][]float64, error) {
 	spectra := make([][]float64, len(modules))
-	err := eachOf(ctx, len(modules), 0, func(i int) error {
+	err := parallel.Each(ctx, len(modules), 0, func(i int) error {
 		p, err := lowrank.FromUpdate(path, modules[i].update)
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
 	"github.com/seed-b982eded/graft/formats/hf"
+	"github.com/seed-b982eded/graft/internal/parallel"
 	"github.com/seed-b982eded/graft/patch/health"
 )
 
@@ -59,7 +60,7 @@ func Slim(ctx context.Context, a *adapter.Adapter, opts SlimOptions) (*adapter.A
 	if err := s.same(ctx); err != nil {
 		return nil, nil, err
 	}
-	if err := eachOf(ctx, len(a.Entries), 0, s.scan); err != nil {
+	if err := parallel.Each(ctx, len(a.Entries), 0, s.scan); err != nil {
 		return nil, nil, err
 	}
 	s.zero()
@@ -123,7 +124,7 @@ func (s *slimmer) same(ctx context.Context) error {
 		return err
 	}
 	same := make([]bool, len(s.a.Entries))
-	err = eachOf(ctx, len(same), 0, func(i int) (err error) {
+	err = parallel.Each(ctx, len(same), 0, func(i int) (err error) {
 		u, ok := s.a.Entries[i].Update.(*adapter.Replace)
 		if !ok {
 			return nil

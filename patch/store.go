@@ -2,12 +2,9 @@ package patch
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
-	"sync"
 
 	"gonum.org/v1/gonum/mat"
 
@@ -77,43 +74,4 @@ func inModule(err error, module string) error {
 		return &named
 	}
 	return err
-}
-
-// eachOf calls do for 0 … n−1 from several goroutines, as many as there are processors
-// where workers is 0, and returns the error of the first of those that fail.
-func eachOf(ctx context.Context, n, workers int, do func(i int) error) error {
-	if workers == 0 {
-		workers = runtime.GOMAXPROCS(0)
-	}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	next, failedAt := 0, n
-	var failed error
-	take := func() (int, bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		if next >= n || failed != nil || ctx.Err() != nil {
-			return 0, false
-		}
-		next++
-		return next - 1, true
-	}
-	for range min(workers, n) {
-		wg.Go(func() {
-			for i, ok := take(); ok; i, ok = take() {
-				if err := do(i); err != nil {
-					mu.Lock()
-					if i < failedAt {
-						failedAt, failed = i, err
-					}
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if failed == nil {
-		return ctx.Err()
-	}
-	return failed
 }

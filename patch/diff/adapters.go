@@ -3,15 +3,13 @@ package diff
 import (
 	"context"
 	"math"
-	"runtime"
 	"slices"
-	"sync"
 
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
-	"github.com/seed-b982eded/graft/internal/budget"
+	"github.com/seed-b982eded/graft/internal/parallel"
 	"github.com/seed-b982eded/graft/patch/lowrank"
 )
 
@@ -171,46 +169,17 @@ func (r *Result) modules(ctx context.Context, x, y *side, opts Options) error {
 	}
 	r.Modules = make([]Module, len(names))
 	sums := make([]moments, len(names))
-	room := budget.New(factorBudget)
-	var mu sync.Mutex
-	var failed error
-	next := 0
-	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for {
-				mu.Lock()
-				i := next
-				next++
-				stop := failed != nil || i >= len(names)
-				mu.Unlock()
-				if stop {
-					return
-				}
-				err := ctx.Err()
-				if err == nil {
-					u, v := x.entries[names[i]].Update, y.entries[names[i]].Update
-					need := workBytes(u, v)
-					room.Take(need)
-					r.Modules[i], sums[i], err = compareUpdates(names[i], u, v, x.adapter.Path, y.adapter.Path, places[i], opts.Progress)
-					room.Give(need)
-					if opts.Progress != nil {
-						opts.Progress(storedBytes(u) + storedBytes(v))
-					}
-				}
-				if err != nil {
-					mu.Lock()
-					if failed == nil {
-						failed = err
-					}
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if failed != nil || len(names) == 0 {
-		return failed
+	need := func(i int) int64 { return workBytes(x.entries[names[i]].Update, y.entries[names[i]].Update) }
+	err = parallel.Within(ctx, len(names), factorBudget, need, func(i int) (err error) {
+		u, v := x.entries[names[i]].Update, y.entries[names[i]].Update
+		r.Modules[i], sums[i], err = compareUpdates(names[i], u, v, x.adapter.Path, y.adapter.Path, places[i], opts.Progress)
+		if opts.Progress != nil {
+			opts.Progress(storedBytes(u) + storedBytes(v))
+		}
+		return err
+	})
+	if err != nil || len(names) == 0 {
+		return err
 	}
 	var m moments
 	scaled := true

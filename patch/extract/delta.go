@@ -12,6 +12,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/internal/parallel"
 )
 
 const (
@@ -58,7 +59,7 @@ func newDelta[T number](ctx context.Context, c *change, basePath, tunedPath stri
 	type squares struct{ delta, base, noise float64 }
 	sums := make([]squares, (d.rows+step-1)/step)
 	units := ulpSquares(c.tuned.DType)
-	err := d.parallel(ctx, step, func(row, n int, w *work[T]) error {
+	err := d.eachBlock(ctx, step, func(row, n int, w *work[T]) error {
 		if held != nil {
 			w.delta = held[row*d.cols : (row+n)*d.cols]
 		}
@@ -121,40 +122,14 @@ type work[T number] struct {
 	base, tuned, delta []T
 }
 
-// parallel calls do for blocks of rows from several goroutines.
-func (d *delta[T]) parallel(ctx context.Context, step int, do func(row, n int, w *work[T]) error) error {
-	var mu sync.Mutex
-	var failed error
-	next := 0
-	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), (d.rows+step-1)/step) {
-		wg.Go(func() {
-			var w work[T]
-			for {
-				mu.Lock()
-				row := next
-				next += step
-				stop := failed != nil || row >= d.rows
-				mu.Unlock()
-				if stop {
-					return
-				}
-				err := ctx.Err()
-				if err == nil {
-					err = do(row, min(step, d.rows-row), &w)
-				}
-				if err != nil {
-					mu.Lock()
-					if failed == nil {
-						failed = err
-					}
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return failed
+// eachBlock calls do for blocks of rows from several goroutines.
+func (d *delta[T]) eachBlock(ctx context.Context, step int, do func(row, n int, w *work[T]) error) error {
+	idle := sync.Pool{New: func() any { return new(work[T]) }}
+	return parallel.Each(ctx, (d.rows+step-1)/step, 0, func(i int) error {
+		w := idle.Get().(*work[T])
+		defer idle.Put(w)
+		return do(i*step, min(step, d.rows-i*step), w)
+	})
 }
 
 // read makes rows of the difference in w.delta.
@@ -212,7 +187,7 @@ func (d *delta[T]) blocks(ctx context.Context, do func(row, n int, block []T) er
 		n := min(step, d.rows-row)
 		some := *d
 		some.rows = n
-		err := some.parallel(ctx, part, func(at, rows int, w *work[T]) error {
+		err := some.eachBlock(ctx, part, func(at, rows int, w *work[T]) error {
 			w.delta = block[at*d.cols : (at+rows)*d.cols]
 			return d.read(row+at, rows, w)
 		})

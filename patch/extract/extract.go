@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"sync"
 	"sync/atomic"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
-	"github.com/seed-b982eded/graft/internal/budget"
+	"github.com/seed-b982eded/graft/internal/parallel"
 	"github.com/seed-b982eded/graft/patch"
 	"github.com/seed-b982eded/graft/patch/lowrank"
 )
@@ -109,43 +108,18 @@ func (j *job) layers(ctx context.Context, ranks map[int]int) error {
 			todo = append(todo, i)
 		}
 	}
-	room := budget.New(workBytes)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var mu sync.Mutex
+	need := func(n int) int64 { return j.need(j.result.changes[todo[n]], ranks[todo[n]]) }
 	var dropped atomic.Int64
-	next := 0
-	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(todo)) {
-		wg.Go(func() {
-			for {
-				mu.Lock()
-				n := next
-				next++
-				mu.Unlock()
-				if n >= len(todo) || ctx.Err() != nil {
-					return
-				}
-				i := todo[n]
-				need := j.need(j.result.changes[i], ranks[i])
-				room.Take(need)
-				l, err := j.layer(ctx, j.result.changes[i], ranks[i])
-				// Left to itself the collector would let the heap grow to twice what is in use.
-				if dropped.Add(need) > collectBytes {
-					dropped.Store(0)
-					runtime.GC()
-				}
-				room.Give(need)
-				if err != nil {
-					cancel(err)
-					return
-				}
-				j.result.layers[i] = l
-			}
-		})
-	}
-	wg.Wait()
-	return context.Cause(ctx)
+	return parallel.Within(ctx, len(todo), workBytes, need, func(n int) (err error) {
+		i := todo[n]
+		j.result.layers[i], err = j.layer(ctx, j.result.changes[i], ranks[i])
+		// Left to itself the collector would let the heap grow to twice what is in use.
+		if dropped.Add(need(n)) > collectBytes {
+			dropped.Store(0)
+			runtime.GC()
+		}
+		return err
+	})
 }
 
 // need is about what a weight takes: the difference, where it is held, and sketches.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/internal/parallel"
 	"github.com/seed-b982eded/graft/patch/lowrank"
 )
 
@@ -62,6 +63,9 @@ func (c *checked) add(level Level, what, module, tensor string, numbers map[stri
 	c.findings = append(c.findings, Finding{Level: level, What: what, Module: module, Tensor: tensor, Numbers: numbers, Text: fmt.Sprintf(format, args...)})
 }
 
+// factorBudget is how many bytes of factors are in work at once.
+const factorBudget = 256 << 20
+
 // Check reads every tensor of an adapter, and with bases what it changes. It fails where a
 // file cannot be read, where factors do not fit together ([formats.ErrUnfit]), and when ctx
 // ends.
@@ -74,7 +78,7 @@ func Check(ctx context.Context, a *adapter.Adapter, opts Options) (*Result, erro
 		}
 		return 0
 	}
-	err := each(ctx, len(list), factorBudget, need, func(i int) error {
+	err := parallel.Within(ctx, len(list), factorBudget, need, func(i int) error {
 		e := a.Entries[i]
 		var base *Base
 		if opts.Bases != nil && opts.Bases[i].Tensor.Data != nil {

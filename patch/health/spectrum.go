@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/internal/parallel"
 	"github.com/seed-b982eded/graft/patch/lowrank"
 )
 
@@ -105,7 +106,7 @@ func Spectra(ctx context.Context, layers []Layer, opts SpectrumOptions) ([]Spect
 	}
 	out := make([]Spectrum, len(layers))
 	need := func(i int) int64 { return 4*layers[i].Tensor.Elements() + basisBytes(layers[i], opts.Exact) }
-	err := each(ctx, len(layers), spectrumBudget, need, func(i int) (err error) {
+	err := parallel.Within(ctx, len(layers), spectrumBudget, need, func(i int) (err error) {
 		out[i], err = spectrum(ctx, layers[i], opts)
 		return err
 	})
