@@ -191,7 +191,7 @@ func (o *CombineOptions) check(adapters int) error {
 	if o.MajoritySign != MajorityTotal && o.MajoritySign != MajorityFrequency {
 		return formats.Usagef("majority sign %s is not known (want %q or %q)", formats.Quote(o.MajoritySign), MajorityTotal, MajorityFrequency)
 	}
-	return checkFactorType(o.DType)
+	return CheckFactorType(o.DType)
 }
 
 // ranksOf returns the largest rank of all modules, and the sum of the adapters' largest.

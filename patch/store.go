@@ -13,8 +13,8 @@ import (
 	"github.com/seed-b982eded/graft/patch/lowrank"
 )
 
-// checkFactorType refuses types that factors cannot have; none is fine.
-func checkFactorType(d formats.DType) error {
+// CheckFactorType refuses types that factors cannot have, with [formats.ErrUsage]; none is fine.
+func CheckFactorType(d formats.DType) error {
 	if d != formats.InvalidDType && !d.IsFloat() {
 		return formats.Usagef("factors cannot be %s (want F64, F32, F16 or BF16)", d)
 	}
@@ -34,19 +34,20 @@ func storeProduct(module string, p *lowrank.Product, like *adapter.LowRank, dtyp
 	for i := range bShape[2:] {
 		bShape[2+i] = 1
 	}
-	a, err := storeFactor(module+".lora_A.weight", p.A, p.S, aShape, dtype)
+	a, err := StoreFactor(module+".lora_A.weight", p.A, p.S, aShape, dtype)
 	if err != nil {
 		return nil, err
 	}
-	b, err := storeFactor(module+".lora_B.weight", p.B, 1, bShape, dtype)
+	b, err := StoreFactor(module+".lora_B.weight", p.B, 1, bShape, dtype)
 	if err != nil {
 		return nil, err
 	}
 	return &adapter.LowRank{A: a, B: b, Scale: 1, FanInFanOut: like.FanInFanOut, Embedding: like.Embedding}, nil
 }
 
-// storeFactor encodes a matrix times a number.
-func storeFactor(name string, m *mat.Dense, scale float64, shape []int64, dtype formats.DType) (formats.Tensor, error) {
+// StoreFactor encodes a matrix times a number as a tensor in memory, each element rounded
+// once. An element that is NaN, infinite or too large for the type is [formats.ErrUnfit].
+func StoreFactor(name string, m *mat.Dense, scale float64, shape []int64, dtype formats.DType) (formats.Tensor, error) {
 	values := m.RawMatrix().Data
 	raw := make([]byte, 8*len(values))
 	formats.EncodeFloat64(raw, values)

@@ -1,7 +1,6 @@
 package patch
 
 import (
-	"bytes"
 	"slices"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -91,20 +90,7 @@ func sameTensor(path string, t, u formats.Tensor) (bool, error) {
 	if t.DType != u.DType || !slices.Equal(t.Shape, u.Shape) {
 		return false, nil
 	}
-	x, y := make([]byte, min(verifyBlock, t.Size())), make([]byte, min(verifyBlock, t.Size()))
-	for off := int64(0); off < t.Size(); off += verifyBlock {
-		n := min(verifyBlock, t.Size()-off)
-		if err := formats.ReadFullAt(t.Data, x[:n], off); err != nil {
-			return false, formats.ReadError(path, t.Name, err)
-		}
-		if err := formats.ReadFullAt(u.Data, y[:n], off); err != nil {
-			return false, formats.ReadError(path, u.Name, err)
-		}
-		if !bytes.Equal(x[:n], y[:n]) {
-			return false, nil
-		}
-	}
-	return true, nil
+	return formats.SameBytes(path, t, path, u, nil)
 }
 
 // checkTiedFactors refuses factors of an embedding that are the head's too: made anew they would

@@ -1,7 +1,6 @@
 package extract
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"strings"
@@ -183,7 +182,7 @@ func (p *pairing) onlyTuned(ctx context.Context, base, tuned *patch.Model, t for
 func sameAsEmbedding(ctx context.Context, m *patch.Model, head formats.Tensor, otherwise string) error {
 	for _, s := range m.Sites {
 		if s.Kind == patch.Embedding && slices.Equal(s.Weight.Shape, head.Shape) && s.Weight.DType == head.DType {
-			if same, err := sameBytes(ctx, s.Weight, head, nil); same || err != nil {
+			if same, err := sameBytes(ctx, m, s.Weight, m, head, nil); same || err != nil {
 				return err
 			}
 		}
@@ -211,7 +210,7 @@ func (c *change) same(ctx context.Context, base, tuned *patch.Model, progress fu
 		}
 		t, u = patch.AsDType(t, narrow), patch.AsDType(u, narrow)
 	}
-	same, err := sameBytes(ctx, t, u, progress)
+	same, err := sameBytes(ctx, base, t, tuned, u, progress)
 	if err != nil || same || t.DType.IsFloat() {
 		return same, err
 	}
@@ -228,31 +227,14 @@ func (c *change) resized() bool {
 	return (c.site.Kind == patch.Embedding || c.site.Head) && len(t) == len(u) && len(t) > 0 && slices.Equal(t[1:], u[1:])
 }
 
-// compareBytes is how much of each side is compared at once.
-const compareBytes = 1 << 20
-
-// sameBytes compares the bytes of two tensors, until some differ.
-func sameBytes(ctx context.Context, t, u formats.Tensor, progress func(int64)) (bool, error) {
-	x, y := make([]byte, compareBytes), make([]byte, compareBytes)
-	for off := int64(0); off < t.Size(); off += compareBytes {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
-		n := min(compareBytes, t.Size()-off)
-		if err := formats.ReadFullAt(t.Data, x[:n], off); err != nil {
-			return false, formats.ReadError("", t.Name, err)
-		}
-		if err := formats.ReadFullAt(u.Data, y[:n], off); err != nil {
-			return false, formats.ReadError("", u.Name, err)
-		}
-		if !bytes.Equal(x[:n], y[:n]) {
-			return false, nil
-		}
+// sameBytes compares the bytes of two tensors of the models that are named.
+func sameBytes(ctx context.Context, x *patch.Model, t formats.Tensor, y *patch.Model, u formats.Tensor, progress func(int64)) (bool, error) {
+	return formats.SameBytes(x.Checkpoint.Path(), t, y.Checkpoint.Path(), u, func(n int64) error {
 		if progress != nil {
 			progress(2 * n)
 		}
-	}
-	return true, nil
+		return ctx.Err()
+	})
 }
 
 // assign gives every change its role.

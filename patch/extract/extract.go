@@ -341,23 +341,16 @@ func (c *change) isEmbedding() bool { return c.site.Kind == patch.Embedding }
 
 // biasDelta returns tuned − base of a bias, as the bias that B gets.
 func (c *change) biasDelta(dtype formats.DType) (*adapter.BiasDelta, error) {
-	var v [2][]float64
-	for i, t := range []formats.Tensor{c.base, c.tuned} {
-		m, err := lowrank.Read("", t)
-		if err != nil {
-			return nil, err
-		}
-		v[i] = m.RawMatrix().Data
+	old, err := lowrank.Read("", c.base)
+	if err != nil {
+		return nil, err
 	}
-	for i, x := range v[0] {
-		v[1][i] -= x
+	delta, err := lowrank.Read("", c.tuned)
+	if err != nil {
+		return nil, err
 	}
-	raw := make([]byte, 8*len(v[1]))
-	formats.EncodeFloat64(raw, v[1])
-	t := formats.Tensor{Name: c.module + ".lora_B.bias", DType: formats.F64, Shape: c.tuned.Shape, Data: bytes.NewReader(raw)}
-	t = adapter.Scaled(t, 1, dtype)
-	data, err := t.ReadAll()
-	t.Data = bytes.NewReader(data)
+	delta.Sub(delta, old)
+	t, err := patch.StoreFactor(c.module+".lora_B.bias", delta, 1, c.tuned.Shape, dtype)
 	return &adapter.BiasDelta{Vector: t, Scale: 1}, err
 }
 

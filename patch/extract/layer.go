@@ -6,10 +6,7 @@ import (
 	"errors"
 	"math"
 
-	"gonum.org/v1/gonum/mat"
-
 	"github.com/seed-b982eded/graft/formats"
-	"github.com/seed-b982eded/graft/formats/adapter"
 	"github.com/seed-b982eded/graft/patch"
 	"github.com/seed-b982eded/graft/patch/lowrank"
 )
@@ -237,21 +234,10 @@ func (l *Layer) store(c *change, p *lowrank.Product, dtype formats.DType) error 
 		}
 	}
 	var err error
-	if l.A, err = encoded("A", p.A, aShape, dtype); err == nil {
-		l.B, err = encoded("B", p.B, bShape, dtype)
+	if l.A, err = patch.StoreFactor("A", p.A, p.S, aShape, dtype); err == nil {
+		l.B, err = patch.StoreFactor("B", p.B, 1, bShape, dtype)
 	}
 	return inTensor(err, "", c.tuned.Name)
-}
-
-func encoded(name string, m *mat.Dense, shape []int64, dtype formats.DType) (formats.Tensor, error) {
-	values := m.RawMatrix().Data
-	raw := make([]byte, 8*len(values))
-	formats.EncodeFloat64(raw, values)
-	t := formats.Tensor{Name: name, DType: formats.F64, Shape: shape, Data: bytes.NewReader(raw)}
-	t = adapter.Scaled(t, 1, dtype)
-	data, err := t.ReadAll()
-	t.Data = bytes.NewReader(data)
-	return t, err
 }
 
 // truncated returns a layer of a lower rank.

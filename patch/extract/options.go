@@ -2,6 +2,8 @@ package extract
 
 import (
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/patch"
+	"github.com/seed-b982eded/graft/patch/lowrank"
 )
 
 // Options of [Extract]. Exactly one of Rank, Energy, MaxError and Size is set.
@@ -31,27 +33,10 @@ type Options struct {
 }
 
 func (o *Options) check() error {
-	given := 0
-	for _, set := range []bool{o.Rank != 0, o.Energy != 0, o.MaxError != nil, o.Size != 0} {
-		if set {
-			given++
-		}
+	if err := lowrank.CheckExtent(o.Rank, o.Energy, o.MaxError, o.Size); err != nil {
+		return err
 	}
-	switch {
-	case given != 1:
-		return formats.Usagef("a rank, an energy, an error or a size says how far to go (got %d of them, want 1)", given)
-	case o.Rank < 0 || o.Rank > formats.MaxAdapterRank:
-		return formats.Usagef("the rank must be from 1 to %d (got %d)", formats.MaxAdapterRank, o.Rank)
-	case o.Energy != 0 && !(o.Energy > 0 && o.Energy <= 1):
-		return formats.Usagef("the energy is a share above 0 and at most 1 (got %g)", o.Energy)
-	case o.MaxError != nil && !(*o.MaxError >= 0 && *o.MaxError < 1):
-		return formats.Usagef("the error is relative, from 0 to less than 1 (got %g)", *o.MaxError)
-	case o.Size < 0:
-		return formats.Usagef("the size must be 1 byte or more (got %d)", o.Size)
-	case o.DType != formats.InvalidDType && !o.DType.IsFloat():
-		return formats.Usagef("factors cannot be %s (want F64, F32, F16 or BF16)", o.DType)
-	}
-	return nil
+	return patch.CheckFactorType(o.DType)
 }
 
 // factorType is the dtype of the factors of a weight.

@@ -1,7 +1,6 @@
 package health
 
 import (
-	"bytes"
 	"math"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -136,16 +135,12 @@ func SameValues(fileX string, x formats.Tensor, fileY string, y formats.Tensor) 
 	if x.Elements() != y.Elements() || x.DType != y.DType && !(x.DType.IsFloat() && y.DType.IsFloat()) {
 		return false, nil
 	}
-	if x.DType.Bits()%8 != 0 {
-		return sameBytes(fileX, x, fileY, y)
+	if x.DType == y.DType {
+		return formats.SameBytes(fileX, x, fileY, y, nil)
 	}
 	sizeX, sizeY, total := x.DType.Bits()/8, y.DType.Bits()/8, x.Elements()
 	n := min(blockElements, total)
-	rawX, rawY := make([]byte, n*sizeX), make([]byte, n*sizeY)
-	var wideX, wideY []float64
-	if x.DType != y.DType {
-		wideX, wideY = make([]float64, n), make([]float64, n)
-	}
+	rawX, rawY, wideX, wideY := make([]byte, n*sizeX), make([]byte, n*sizeY), make([]float64, n), make([]float64, n)
 	for at := int64(0); at < total; at += n {
 		n := min(n, total-at)
 		if err := formats.ReadFullAt(x.Data, rawX[:n*sizeX], at*sizeX); err != nil {
@@ -154,37 +149,12 @@ func SameValues(fileX string, x formats.Tensor, fileY string, y formats.Tensor) 
 		if err := formats.ReadFullAt(y.Data, rawY[:n*sizeY], at*sizeY); err != nil {
 			return false, formats.ReadError(fileY, y.Name, err)
 		}
-		if x.DType == y.DType {
-			if !bytes.Equal(rawX[:n*sizeX], rawY[:n*sizeY]) {
-				return false, nil
-			}
-			continue
-		}
 		formats.DecodeFloat64(wideX[:n], rawX[:n*sizeX], x.DType)
 		formats.DecodeFloat64(wideY[:n], rawY[:n*sizeY], y.DType)
 		for i := range n {
 			if math.Float64bits(wideX[i]) != math.Float64bits(wideY[i]) {
 				return false, nil
 			}
-		}
-	}
-	return true, nil
-}
-
-// sameBytes compares tensors whose elements share bytes.
-func sameBytes(fileX string, x formats.Tensor, fileY string, y formats.Tensor) (bool, error) {
-	size := x.Size()
-	p, q := make([]byte, min(blockElements, size)), make([]byte, min(blockElements, size))
-	for at := int64(0); at < size; at += blockElements {
-		n := min(blockElements, size-at)
-		if err := formats.ReadFullAt(x.Data, p[:n], at); err != nil {
-			return false, formats.ReadError(fileX, x.Name, err)
-		}
-		if err := formats.ReadFullAt(y.Data, q[:n], at); err != nil {
-			return false, formats.ReadError(fileY, y.Name, err)
-		}
-		if !bytes.Equal(p[:n], q[:n]) {
-			return false, nil
 		}
 	}
 	return true, nil
