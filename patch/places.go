@@ -20,13 +20,13 @@ func Places(m *Model, a *adapter.Adapter) ([]Place, error) {
 	if _, err := NewModelPlan(m, RoundOnce, Weighted{Adapter: a, Weight: 1}); err != nil {
 		return nil, err
 	}
-	r, err := resolve(m, a)
+	find, err := NewFinder(m, a)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]Place, len(a.Entries))
 	for i, e := range a.Entries {
-		module := r.apply(e.Module)
+		module := find.names.apply(e.Module)
 		if len(m.sitesOf(module)) == 0 && m.tiedEnd(module) == tiedHead {
 			// The plan has found that it does what the embedding's entry does.
 			at := slices.IndexFunc(m.Sites, func(s Site) bool { return m.tiedEnd(s.Module) == tiedInput })
@@ -44,15 +44,11 @@ func Places(m *Model, a *adapter.Adapter) ([]Place, error) {
 			out[i] = Place{p.Tensor, p.inOut}
 			continue
 		}
-		low, _ := adapter.LowRankOf(e.Update)
-		site := m.sitesOf(module)[0]
-		inOut, err := orientation(m, site, low, func(format string, args ...any) *formats.Error {
-			return formats.Unfitf(a.Path, firstKey(e), format, args...)
-		})
+		site, err := find.Site(e)
 		if err != nil {
 			return nil, err
 		}
-		out[i] = Place{site.Weight, inOut}
+		out[i] = Place{site.Weight, site.InOut}
 	}
 	return out, nil
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
-	"github.com/seed-b982eded/graft/patch/kernel"
 	"github.com/seed-b982eded/graft/patch/lowrank"
 )
 
@@ -89,7 +88,11 @@ func (w *Weight) project(list []*directions, progress func(int64)) (float64, err
 		_, r := d.u.Dims()
 		width += r
 	}
-	right, at := mat.NewDense(int(someCols), width, nil), 0
+	var right, products *mat.Dense
+	if width > 0 { // else both updates are zero
+		right = mat.NewDense(int(someCols), width, nil)
+	}
+	at := 0
 	for _, d := range list {
 		v := d.v
 		if w.InOut {
@@ -102,8 +105,9 @@ func (w *Weight) project(list []*directions, progress func(int64)) (float64, err
 	step := max(1, min(someRows, projectBytes/8/cols))
 	values := make([]float64, step*cols)
 	raw := make([]byte, step*cols*t.DType.Bits()/8)
-	zeros := make([]byte, step*int64(width)*8)
-	products := mat.NewDense(int(step), width, nil)
+	if right != nil {
+		products = mat.NewDense(int(step), width, nil)
+	}
 	norm := 0.0
 	for row := int64(0); row < someRows; row += step {
 		n := min(step, someRows-row)
@@ -125,9 +129,11 @@ func (w *Weight) project(list []*directions, progress func(int64)) (float64, err
 			}
 			norm += sum
 		}
-		block := kernel.Block{Src: zeros[:n*int64(width)*8], DType: formats.F64, Cols: width}
-		product := kernel.Update[float64]{Left: left, Right: right.RawMatrix().Data, R: int(someCols), Scale: 1}
-		kernel.Sums(block, []kernel.Update[float64]{product}, func(i int, sum []float64) { copy(products.RawRowView(i), sum) })
+		var rows *mat.Dense
+		if right != nil {
+			rows = products.Slice(0, int(n), 0, width).(*mat.Dense)
+			rows.Mul(mat.NewDense(int(n), int(someCols), left), right)
+		}
 		at := 0
 		for _, d := range list {
 			l := d.u
@@ -136,7 +142,7 @@ func (w *Weight) project(list []*directions, progress func(int64)) (float64, err
 			}
 			_, r := l.Dims()
 			var part mat.Dense
-			part.Mul(l.Slice(int(row), int(row+n), 0, r).T(), products.Slice(0, int(n), at, at+r))
+			part.Mul(l.Slice(int(row), int(row+n), 0, r).T(), rows.Slice(0, int(n), at, at+r))
 			d.core.Add(d.core, &part)
 			at += r
 		}

@@ -5,10 +5,12 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"gonum.org/v1/gonum/blas/blas64"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/internal/gemm"
 )
 
 // BenchmarkTensors compares tensors of which most elements differ.
@@ -50,6 +52,8 @@ func BenchmarkTensors(b *testing.B) {
 
 // BenchmarkAdapters compares a module of 4096×4096 at rank 64.
 func BenchmarkAdapters(b *testing.B) {
+	defer blas64.Use(blas64.Implementation())
+	blas64.Use(gemm.Implementation{}) // as the command does
 	const n, r = 4096, 64
 	rng := rand.New(rand.NewPCG(1, 2))
 	factor := func(shape ...int64) formats.Tensor {
@@ -72,6 +76,8 @@ func BenchmarkAdapters(b *testing.B) {
 
 // BenchmarkBase measures two updates of rank 64 in a weight of 4096×4096.
 func BenchmarkBase(b *testing.B) {
+	defer blas64.Use(blas64.Implementation())
+	blas64.Use(gemm.Implementation{}) // as the command does
 	const n, r = 4096, 64
 	rng := rand.New(rand.NewPCG(1, 2))
 	raw := make([]byte, 2*n*n)

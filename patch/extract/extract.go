@@ -49,8 +49,9 @@ type Result struct {
 	// resized before it takes the adapter.
 	NewVocabulary bool
 
-	changes []*change
-	layers  []*Layer // nil for other roles
+	basePath, tunedPath string
+	changes             []*change
+	layers              []*Layer // nil for other roles
 }
 
 const (
@@ -74,8 +75,11 @@ func Extract(ctx context.Context, base, tuned *patch.Model, opts Options) (*Resu
 	if len(p.changes) == 0 {
 		return nil, unfit(tuned, "", "it is the same as the base: there is nothing to extract")
 	}
-	r := &Result{Same: p.same, BaseOnly: p.baseOnly, Buffers: p.buffers, changes: p.changes, layers: make([]*Layer, len(p.changes))}
-	j := &job{opts: &opts, basePath: base.Checkpoint.Path(), tunedPath: tuned.Checkpoint.Path(), result: r}
+	r := &Result{
+		Same: p.same, BaseOnly: p.baseOnly, Buffers: p.buffers,
+		basePath: base.Checkpoint.Path(), tunedPath: tuned.Checkpoint.Path(), changes: p.changes, layers: make([]*Layer, len(p.changes)),
+	}
+	j := &job{opts: &opts, result: r}
 	if opts.Size != 0 {
 		err = j.spend(ctx)
 	} else {
@@ -94,9 +98,8 @@ func Extract(ctx context.Context, base, tuned *patch.Model, opts Options) (*Resu
 
 // job is an extraction in work.
 type job struct {
-	opts                *Options
-	basePath, tunedPath string
-	result              *Result
+	opts   *Options
+	result *Result
 }
 
 // layers factorises the weights, several at once. ranks are those that are wanted, by index;
@@ -144,7 +147,7 @@ func (j *job) layer(ctx context.Context, c *change, k int) (*Layer, error) {
 		}
 	}
 	if l == nil {
-		if l, err = factorize(ctx, c, j.opts, k, j.basePath, j.tunedPath); err != nil {
+		if l, err = factorize(ctx, c, j.opts, k, j.result.basePath, j.result.tunedPath); err != nil {
 			return nil, err
 		}
 		if j.opts.Store != nil {
@@ -260,7 +263,7 @@ func (r *Result) assemble() error {
 		switch c.role {
 		case whole:
 			if c.module == "" {
-				return formats.Unfitf("", c.tuned.Name, "it belongs to no module that an adapter could save")
+				return formats.Unfitf(r.tunedPath, c.tuned.Name, "it belongs to no module that an adapter could save")
 			}
 			r.NewVocabulary = r.NewVocabulary || c.reason == "vocabulary"
 			value := c.tuned
@@ -268,7 +271,7 @@ func (r *Result) assemble() error {
 			entry.Update = &adapter.Replace{Param: c.param, Value: value}
 			m.Bytes = value.Size()
 		case biased:
-			delta, err := c.biasDelta(r.layers[r.weightOf(c.module)].B.DType)
+			delta, err := r.biasDelta(c, r.layers[r.weightOf(c.module)].B.DType)
 			if err != nil {
 				return err
 			}
@@ -340,12 +343,12 @@ func (c *change) fanInFanOut() bool { return c.site.Kind == patch.Linear && c.si
 func (c *change) isEmbedding() bool { return c.site.Kind == patch.Embedding }
 
 // biasDelta returns tuned − base of a bias, as the bias that B gets.
-func (c *change) biasDelta(dtype formats.DType) (*adapter.BiasDelta, error) {
-	old, err := lowrank.Read("", c.base)
+func (r *Result) biasDelta(c *change, dtype formats.DType) (*adapter.BiasDelta, error) {
+	old, err := lowrank.Read(r.basePath, c.base)
 	if err != nil {
 		return nil, err
 	}
-	delta, err := lowrank.Read("", c.tuned)
+	delta, err := lowrank.Read(r.tunedPath, c.tuned)
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,11 @@ func Range(ctx context.Context, op Operator, opts RangeOptions) (*SVD, error) {
 		}
 		found *= found
 		if found-captured <= settled*(energy-found)+(opts.Noise+rounding)*energy || pass == maxPasses || q == min(out, in) {
-			return fromRange(u, r, v, k)
+			d, err := carried(u, r.T(), v)
+			if err != nil {
+				return nil, err
+			}
+			return d.first(min(k, len(d.S))), nil
 		}
 		captured, p = found, v
 	}
@@ -93,21 +97,4 @@ func sketch(in, q int, start *mat.Dense) *mat.Dense {
 		p.Slice(0, in, 0, min(k, q)).(*mat.Dense).Copy(start)
 	}
 	return p
-}
-
-// fromRange returns the first k triplets of u·rᵀ·vᵀ.
-func fromRange(u, r, v *mat.Dense, k int) (*SVD, error) {
-	var small mat.SVD
-	if !small.Factorize(r.T(), mat.SVDThin) {
-		return nil, formats.Unfitf("", "", "the singular value decomposition does not converge")
-	}
-	var x, y mat.Dense
-	small.UTo(&x)
-	small.VTo(&y)
-	d := &SVD{U: new(mat.Dense), V: new(mat.Dense), S: small.Values(nil)}
-	d.U.Mul(u, &x)
-	d.V.Mul(v, &y)
-	d = d.first(min(k, len(d.S)))
-	d.fixSigns()
-	return d, nil
 }

@@ -27,6 +27,11 @@ func Decompose(p *Product) (*SVD, error) {
 	if err != nil {
 		return nil, err
 	}
+	return carried(q1, core, q2)
+}
+
+// carried returns the triplets of q1·core·q2ᵀ, of which q1 and q2 have orthonormal columns.
+func carried(q1 *mat.Dense, core mat.Matrix, q2 *mat.Dense) (*SVD, error) {
 	var small mat.SVD
 	if !small.Factorize(core, mat.SVDThin) {
 		return nil, formats.Unfitf("", "", "the singular value decomposition does not converge")
