@@ -132,8 +132,8 @@ func (j *job) need(c *change, k int) int64 {
 	if size > heldBytes {
 		size = 2 * blockBytes
 	}
-	k = max(k, int(j.opts.Rank), firstRank)
-	return size + 8*5*(rows+cols)*int64(k)
+	wanted := min(max(int64(k), j.opts.Rank, firstRank), rows, cols)
+	return size + 8*5*(rows+cols)*wanted
 }
 
 // layer loads a layer from the store, or makes it and saves it.
@@ -247,14 +247,21 @@ func (c *change) biasBytes(opts *Options) int64 {
 // assemble makes the adapter and the report.
 func (r *Result) assemble() error {
 	r.Adapter, r.Modules = &adapter.Adapter{}, nil
-	biases := map[string]*change{}
+	factors := map[string]*Layer{} // by module, of those that get some
 	for i, c := range r.changes {
-		if c.role == biased {
-			if w := r.weightOf(c.module); w < 0 || len(r.layers[w].Spectrum) == 0 {
-				c.role, c.reason = whole, "bias"
-			} else {
-				biases[c.module] = r.changes[i]
-			}
+		if c.role == lowRank && len(r.layers[i].Spectrum) > 0 {
+			factors[c.module] = r.layers[i]
+		}
+	}
+	biases := map[string]bool{} // modules whose B gets one
+	for _, c := range r.changes {
+		if c.role != biased {
+			continue
+		}
+		if factors[c.module] == nil {
+			c.role, c.reason = whole, "bias"
+		} else {
+			biases[c.module] = true
 		}
 	}
 	for i, c := range r.changes {
@@ -271,7 +278,7 @@ func (r *Result) assemble() error {
 			entry.Update = &adapter.Replace{Param: c.param, Value: value}
 			m.Bytes = value.Size()
 		case biased:
-			delta, err := r.biasDelta(c, r.layers[r.weightOf(c.module)].B.DType)
+			delta, err := r.biasDelta(c, factors[c.module].B.DType)
 			if err != nil {
 				return err
 			}
@@ -296,7 +303,7 @@ func (r *Result) assemble() error {
 			r.Adapter.Entries = append(r.Adapter.Entries, c.headCopy(entry))
 			r.Adapter.Tied = c.role == lowRank
 		}
-		if c.role == lowRank && len(biases) > 0 && biases[c.module] == nil {
+		if c.role == lowRank && len(biases) > 0 && !biases[c.module] {
 			// PEFT gives every B a bias or none.
 			r.Adapter.Entries = append(r.Adapter.Entries, adapter.Entry{Module: c.module, Update: zeroBias(entry.Update.(*adapter.LowRank))})
 		}
@@ -319,16 +326,6 @@ func (c *change) headCopy(e adapter.Entry) adapter.Entry {
 	}
 	e.Module = c.head
 	return e
-}
-
-// weightOf returns the index of a module's low-rank change, or −1.
-func (r *Result) weightOf(module string) int {
-	for i, c := range r.changes {
-		if c.role == lowRank && c.module == module {
-			return i
-		}
-	}
-	return -1
 }
 
 func (m *Module) describe(l *Layer) {
