@@ -55,7 +55,27 @@ type packed struct {
 	ids    []int32
 	types  []int32 // of texts that have segments
 	seqs   []autodiff.Seq
-	places []int // of each token in the batch
+	places []int   // of each token in the batch
+	rows   []int32 // the tokens, rising, whose output is wanted; nil for all
+	cache  *cache  // of the sequence's tokens before these; nil but in a session
+}
+
+// wanted returns the rows of h, one a token, that are wanted.
+func (p packed) wanted(t *autodiff.Tape, h *autodiff.Value) *autodiff.Value {
+	if p.rows == nil || len(p.rows) == h.Rows {
+		return h
+	}
+	return t.Rows(h, p.rows)
+}
+
+// attended returns the keys and values that tokens see in layer i, with those of a cache
+// before their own, as far as the window reaches.
+func (p packed) attended(i int, k, v *autodiff.Value, window int) (keys, values *autodiff.Value, seqs []autodiff.Seq) {
+	if p.cache == nil {
+		return k, v, p.seqs
+	}
+	keys, values = p.cache.extend(i, k, v, window)
+	return keys, values, []autodiff.Seq{{Queries: k.Rows, Keys: keys.Rows}}
 }
 
 // pack checks a batch against the model's limits and takes the padding out.

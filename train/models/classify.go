@@ -43,15 +43,6 @@ type ClassifierOptions struct {
 	Seed uint64
 }
 
-// trunk is a model without its head.
-type trunk interface {
-	find(w *weights)
-	hidden(t *autodiff.Tape, in packed, drop dropout) *autodiff.Value
-	width() int
-	Vocabulary() int
-	MaxPositions() int
-}
-
 // Classifier gives scores or numbers for whole texts: the ForSequenceClassification
 // classes of BERT, RoBERTa, DistilBERT and GPT-2.
 type Classifier struct {
@@ -61,8 +52,6 @@ type Classifier struct {
 	head    *head
 	problem Problem
 	labels  []string
-
-	training, evaluation autodiff.Tape
 }
 
 // head makes outputs of one row a text: outer(f(inner(x))), or outer(x) without an inner
@@ -110,18 +99,17 @@ func LoadClassifier(ckpt *formats.Checkpoint, opts ClassifierOptions) (*Classifi
 	o := &options{file: ckpt.Path(), doc: doc, tensors: ckpt.Len()}
 	m := &Classifier{head: &head{headSpec: spec}}
 	var initRange float64
-	var body string
 	if kind == "gpt2" {
 		s := readGPT2(o, classesOf("GPT2", opts.Outputs == 0, doc))
 		g := newGPT2(s)
-		m.trunk, m.host, initRange, body = g, &g.host, s.initRange, gpt2Body
+		m.trunk, m.host, initRange = g, &g.host, s.initRange
 	} else {
 		f := encoderFamilies[kind]
 		s := f.read(o)
 		o.architectures(classesOf(f.class, opts.Outputs == 0, doc))
 		e := &encoder{spec: s}
 		e.prefix = s.body
-		m.trunk, m.host, m.types, initRange, body = e, &e.host, s.types, s.initRange, s.body
+		m.trunk, m.host, m.types, initRange = e, &e.host, s.types, s.initRange
 	}
 	outputs := opts.Outputs
 	if outputs == 0 {
@@ -132,7 +120,8 @@ func LoadClassifier(ckpt *formats.Checkpoint, opts ClassifierOptions) (*Classifi
 	if err := o.problems.Err(); err != nil {
 		return nil, err
 	}
-	w := findWeightsUnder(ckpt, body)
+	m.objective = m.loss
+	w := findWeights(ckpt, m.prefix)
 	m.trunk.find(w)
 	trunkLeaves := w.leave
 	w.leave = func(name string) bool {
@@ -361,15 +350,12 @@ func (m *Classifier) Scores(b Batch) ([]float32, error) {
 	if err != nil || b.Rows == 0 {
 		return nil, err
 	}
-	t := &m.evaluation
-	t.NoGrad = true
-	t.Reset()
-	return slices.Clone(m.scores(t, in, dropout{}).Data), nil
+	return slices.Clone(m.scores(m.forward(), in, dropout{}).Data), nil
 }
 
 func (m *Classifier) scores(t *autodiff.Tape, in packed, drop dropout) *autodiff.Value {
-	h := m.trunk.hidden(t, in, drop)
-	return m.head.apply(t, t.Rows(h, ends(in.seqs, m.head.last)), drop)
+	in.rows = ends(in.seqs, m.head.last)
+	return m.head.apply(t, m.trunk.hidden(t, in, drop), drop)
 }
 
 // ends returns the packed rows of the sequences' first tokens, or last ones.
@@ -385,27 +371,9 @@ func ends(seqs []autodiff.Seq, last bool) []int32 {
 	return rows
 }
 
-// LossGrad adds the derivatives of scale · Σ loss to the parameters' Grad.
-func (m *Classifier) LossGrad(b Batch, scale float32) (sum float64, labels int, err error) {
-	if m.trained == nil {
-		return 0, 0, formats.Usagef("the model is training no adapter")
-	}
-	_, sum, labels, err = m.loss(&m.training, b, dropout{m.trained.drop, b.Seed}, scale)
-	m.training.Backward()
-	return sum, labels, err
-}
-
-// Loss returns what LossGrad returns, without gradients and without dropout.
-func (m *Classifier) Loss(b Batch) (sum float64, labels int, err error) {
-	m.evaluation.NoGrad = true
-	_, sum, labels, err = m.loss(&m.evaluation, b, dropout{}, 1)
-	return sum, labels, err
-}
-
 // Measure returns what [Classifier.Loss] returns, and what the model predicts.
 func (m *Classifier) Measure(b Batch) (p Predictions, sum float64, labels int, err error) {
-	m.evaluation.NoGrad = true
-	y, sum, labels, err := m.loss(&m.evaluation, b, dropout{}, 1)
+	y, sum, labels, err := m.loss(m.forward(), b, dropout{}, 1)
 	switch {
 	case y == nil:
 	case m.problem == SingleLabel:
@@ -417,7 +385,6 @@ func (m *Classifier) Measure(b Batch) (p Predictions, sum float64, labels int, e
 }
 
 func (m *Classifier) loss(t *autodiff.Tape, b Batch, drop dropout, scale float32) (y *autodiff.Value, sum float64, counted int, err error) {
-	t.Reset()
 	in, err := packTexts(b, m.Vocabulary(), m.MaxPositions(), m.types)
 	if err != nil {
 		return nil, 0, 0, err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/internal/strictjson"
+	"github.com/seed-b982eded/graft/train/autodiff"
 )
 
 // readConfig reads a side file that is a JSON object.
@@ -178,4 +179,48 @@ func endTokens(doc *strictjson.Object) []int32 {
 		}
 	}
 	return ids
+}
+
+// boundedLayers refuses more layers than there are tensors, before anything is made for
+// each.
+func (o *options) boundedLayers(layers int) int {
+	if layers > o.tensors {
+		o.problems.Add(formats.Rejectf(o.file, "", "config.json: %d layers, but there are %d tensors", layers, o.tensors))
+		return 1
+	}
+	return layers
+}
+
+// activation reads an activation by the names that transformers has for it.
+func (o *options) activation(name, fallback string) autodiff.Activation {
+	v := o.doc.Get(name)
+	if v == nil {
+		v = fallback
+	}
+	switch v {
+	case "gelu", "gelu_python":
+		return autodiff.GELU
+	case "gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh":
+		return autodiff.GELUTanh
+	case "relu":
+		return autodiff.ReLU
+	case "tanh":
+		return autodiff.Tanh
+	}
+	o.refuse(name, `"gelu", "gelu_new", "relu" or "tanh"`)
+	return 0
+}
+
+// generationEnds returns eos_token_id of generation_config.json, else of config.json.
+func generationEnds(ckpt *formats.Checkpoint, doc *strictjson.Object) ([]int32, error) {
+	if _, ok := ckpt.SideFile("generation_config.json"); ok {
+		generation, err := readConfig(ckpt, "generation_config.json")
+		if err != nil {
+			return nil, err
+		}
+		if ends := endTokens(generation); ends != nil {
+			return ends, nil
+		}
+	}
+	return endTokens(doc), nil
 }

@@ -43,8 +43,6 @@ type EmbedderOptions struct {
 type Embedder struct {
 	*encoder
 	opts EmbedderOptions
-
-	training, evaluation autodiff.Tape
 }
 
 // LoadEmbedder builds an embedder from a checkpoint of an encoder with any head or none,
@@ -81,8 +79,8 @@ func LoadEmbedder(ckpt *formats.Checkpoint, opts EmbedderOptions) (*Embedder, er
 	if err := o.problems.Err(); err != nil {
 		return nil, err
 	}
-	m.prefix = m.spec.body
-	w := findWeightsUnder(ckpt, m.spec.body)
+	m.prefix, m.objective = m.spec.body, m.loss
+	w := findWeights(ckpt, m.prefix)
 	m.find(w)
 	if err := w.read(); err != nil {
 		return nil, err
@@ -126,9 +124,7 @@ func (m *Embedder) Embed(b Batch) ([]float32, error) {
 	if err != nil || b.Rows == 0 {
 		return nil, err
 	}
-	t := &m.evaluation
-	t.NoGrad = true
-	t.Reset()
+	t := m.forward()
 	y := m.embed(t, in, dropout{})
 	if m.opts.Normalize {
 		y = t.UnitRows(y, shortest)
@@ -141,10 +137,11 @@ const shortest = 1e-12
 
 // embed returns the pooled rows, not normalised.
 func (m *Embedder) embed(t *autodiff.Tape, in packed, drop dropout) *autodiff.Value {
-	h := m.hidden(t, in, drop)
 	if m.opts.Pooling == FirstPooling {
-		return t.Rows(h, ends(in.seqs, false))
+		in.rows = ends(in.seqs, false)
+		return m.hidden(t, in, drop)
 	}
+	h := m.hidden(t, in, drop)
 	lens := make([]int, len(in.seqs))
 	for i, s := range in.seqs {
 		lens[i] = s.Queries
@@ -155,29 +152,11 @@ func (m *Embedder) embed(t *autodiff.Tape, in packed, drop dropout) *autodiff.Va
 	return t.MeanRows(h, lens)
 }
 
-// LossGrad adds the derivatives of scale · Σ loss to the parameters' Grad.
-func (m *Embedder) LossGrad(b Batch, scale float32) (sum float64, labels int, err error) {
-	if m.trained == nil {
-		return 0, 0, formats.Usagef("the model is training no adapter")
-	}
-	_, sum, labels, err = m.loss(&m.training, b, dropout{m.trained.drop, b.Seed}, scale)
-	m.training.Backward()
-	return sum, labels, err
-}
-
-// Loss returns what LossGrad returns, without gradients and without dropout.
-func (m *Embedder) Loss(b Batch) (sum float64, labels int, err error) {
-	m.evaluation.NoGrad = true
-	_, sum, labels, err = m.loss(&m.evaluation, b, dropout{}, 1)
-	return sum, labels, err
-}
-
 // Measure returns what [Embedder.Loss] returns, and what the model predicts: the cosine of
 // each pair for [Cosine], and for [Contrast] which text of the batch is most similar to the
 // first one of each example, counted over all others from 0. Right is the example's own.
 func (m *Embedder) Measure(b Batch) (p Predictions, sum float64, labels int, err error) {
-	m.evaluation.NoGrad = true
-	y, sum, labels, err := m.loss(&m.evaluation, b, dropout{}, 1)
+	y, sum, labels, err := m.loss(m.forward(), b, dropout{}, 1)
 	switch {
 	case y == nil:
 	case m.opts.Loss == Cosine:
@@ -189,7 +168,6 @@ func (m *Embedder) Measure(b Batch) (p Predictions, sum float64, labels int, err
 }
 
 func (m *Embedder) loss(t *autodiff.Tape, b Batch, drop dropout, scale float32) (scores *autodiff.Value, sum float64, counted int, err error) {
-	t.Reset()
 	in, err := packTexts(b, m.Vocabulary(), m.MaxPositions(), m.spec.types)
 	if err != nil {
 		return nil, 0, 0, err

@@ -54,13 +54,6 @@ func (m *encoder) find(w *weights) {
 	}
 }
 
-// findLinear looks up a linear layer with a bias.
-func (h *host) findLinear(w *weights, path string, l *linear, out, in int) {
-	w.matrix(&l.weight, path+".weight", out, in)
-	w.vector(&l.bias, path+".bias", out)
-	h.addLinear(path, l, out, in)
-}
-
 // Vocabulary returns the number of tokens that the model knows.
 func (m *encoder) Vocabulary() int { return m.spec.vocabulary }
 
@@ -70,7 +63,7 @@ func (m *encoder) MaxPositions() int { return m.spec.positions - m.spec.firstPos
 // width returns how many columns hidden has.
 func (m *encoder) width() int { return m.spec.hidden }
 
-// hidden returns the last block's output, one row a token.
+// hidden returns the last block's output.
 func (m *encoder) hidden(t *autodiff.Tape, in packed, drop dropout) *autodiff.Value {
 	h := t.Rows(m.tokens, in.ids)
 	if m.types != nil {
@@ -81,7 +74,7 @@ func (m *encoder) hidden(t *autodiff.Tape, in packed, drop dropout) *autodiff.Va
 	for _, b := range m.blocks {
 		h = t.Scope(func() *autodiff.Value { return m.block(t, b, h, in.seqs, drop) })
 	}
-	return h
+	return in.wanted(t, h)
 }
 
 // block returns norm(y + mlp(y)) with y = norm(h + attention(h)).

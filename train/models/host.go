@@ -2,7 +2,6 @@ package models
 
 import (
 	"bytes"
-	"cmp"
 	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -10,17 +9,23 @@ import (
 	"github.com/seed-b982eded/graft/train/autodiff"
 )
 
-// host is what adapters lie on: a model's modules by their paths. Every architecture
-// embeds one and fills it with add and addLinear.
+// host is what adapters lie on and are trained in: a model's modules by their paths, and
+// its loss. Every architecture embeds one and fills it with add and addLinear.
 type host struct {
 	linears  []Module
 	byPath   map[string]*linear
 	slots    map[string]**autodiff.Value // parameters by "path.name", nil pointers where absent
 	flipped  map[string]bool             // of slots: stored as in × out
 	replaced map[string]bool
-	prefix   string // the first segment of the body's paths, with a dot; "" for "model."
+	prefix   string // the first segment of the body's paths, with a dot
 	size     Size
 	trained  *training // nil until Train
+
+	// objective returns the loss that the model learns from as LossGrad does, and what it
+	// is computed of, nil where there is nothing to learn.
+	objective func(t *autodiff.Tape, b Batch, drop dropout, scale float32) (y *autodiff.Value, sum float64, labels int, err error)
+	// Training and evaluation keep buffers of different sizes.
+	training, evaluation autodiff.Tape
 }
 
 // training is the adapter being trained.
@@ -60,8 +65,7 @@ func (h *host) flip(path, name string) {
 // spellings returns the names that a module may have in the model: as it is given, and
 // with the body's prefix put before it or taken off.
 func (h *host) spellings(module string) []string {
-	prefix := cmp.Or(h.prefix, body)
-	return []string{module, prefix + module, strings.TrimPrefix(module, prefix)}
+	return []string{module, h.prefix + module, strings.TrimPrefix(module, h.prefix)}
 }
 
 // countBase counts the base's parameters once all are read.
@@ -121,6 +125,30 @@ func (h *host) Train(ad *adapter.Adapter, opts TrainOptions) error {
 		h.size.Trainable += int64(len(param.Data))
 	}
 	return nil
+}
+
+// LossGrad adds the derivatives of scale · Σ loss to the parameters' Grad.
+func (h *host) LossGrad(b Batch, scale float32) (sum float64, labels int, err error) {
+	if h.trained == nil {
+		return 0, 0, formats.Usagef("the model is training no adapter")
+	}
+	h.training.Reset()
+	_, sum, labels, err = h.objective(&h.training, b, dropout{h.trained.drop, b.Seed}, scale)
+	h.training.Backward()
+	return sum, labels, err
+}
+
+// Loss returns what LossGrad returns, without gradients and without dropout.
+func (h *host) Loss(b Batch) (sum float64, labels int, err error) {
+	_, sum, labels, err = h.objective(h.forward(), b, dropout{}, 1)
+	return sum, labels, err
+}
+
+// forward returns the tape of evaluations, empty.
+func (h *host) forward() *autodiff.Tape {
+	h.evaluation.NoGrad = true
+	h.evaluation.Reset()
+	return &h.evaluation
 }
 
 // Export returns the trained adapter with the present factors.

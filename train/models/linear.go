@@ -35,3 +35,10 @@ func (l *linear) apply(t *autodiff.Tape, x *autodiff.Value, drop dropout) *autod
 	}
 	return y
 }
+
+// findLinear looks up a linear layer with a bias.
+func (h *host) findLinear(w *weights, path string, l *linear, out, in int) {
+	w.matrix(&l.weight, path+".weight", out, in)
+	w.vector(&l.bias, path+".bias", out)
+	h.addLinear(path, l, out, in)
+}

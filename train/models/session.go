@@ -20,9 +20,9 @@ type Session interface {
 	Len() int
 }
 
-// decoderSession is a session of a decoder.
+// decoderSession is a session of a causal model.
 type decoderSession struct {
-	model *decoder
+	model *causal
 	tape  autodiff.Tape
 	ids   []int32
 	cache cache
@@ -30,42 +30,43 @@ type decoderSession struct {
 
 // NewSession begins a sequence. Adapters attached later affect the tokens after that
 // only, so attach them first.
-func (m *decoder) NewSession() Session {
+func (m *causal) NewSession() Session {
 	s := &decoderSession{model: m}
-	s.cache.layers = make([]struct{ keys, values rowBuffer }, len(m.blocks))
 	s.tape.NoGrad = true
 	return s
 }
 
 // Len returns the number of tokens so far.
-func (s *decoderSession) Len() int { return s.cache.tokens }
+func (s *decoderSession) Len() int { return len(s.ids) }
 
 // Step appends tokens and returns the scores of the next one.
 func (s *decoderSession) Step(ids []int32) ([]float32, error) {
-	m, past := s.model, s.cache.tokens
+	m, past, all := s.model, len(s.ids), len(s.ids)+len(ids)
 	if len(ids) == 0 {
 		return nil, formats.Usagef("a step of a session needs a token")
 	}
-	if past+len(ids) > m.spec.maxPositions {
-		return nil, formats.Usagef("%d tokens, but the model has %d positions", past+len(ids), m.spec.maxPositions)
+	if limit := m.trunk.MaxPositions(); all > limit {
+		return nil, formats.Usagef("%d tokens, but the model has %d positions", all, limit)
 	}
 	for _, id := range ids {
-		if err := checkToken(id, m.spec.vocabulary); err != nil {
+		if err := checkToken(id, m.trunk.Vocabulary()); err != nil {
 			return nil, formats.Usagef("%v", err)
 		}
 	}
 	s.ids = append(s.ids, ids...)
-	if past > 0 && slices.ContainsFunc(m.turning, func(t *turning) bool { return t.changes(past, len(s.ids)) }) {
+	if past > 0 && slices.ContainsFunc(m.turning, func(t *turning) bool { return t.changes(past, all) }) {
 		// What the layers made of the first tokens no longer holds either.
 		ids, s.cache.tokens = s.ids, 0
 	}
 	s.tape.Reset()
-	p := m.pass(&s.tape, []autodiff.Seq{{Queries: len(ids), Keys: len(s.ids)}})
-	p.cache = &s.cache
-	h := m.hidden(p, ids)
-	s.cache.tokens += len(ids)
-	last := s.tape.Rows(h, []int32{int32(len(ids) - 1)})
-	return m.scores(p, last).Data, nil
+	y := m.scores(&s.tape, packed{
+		ids:   ids,
+		seqs:  []autodiff.Seq{{Queries: len(ids), Keys: all}},
+		rows:  []int32{int32(len(ids) - 1)},
+		cache: &s.cache,
+	}, dropout{})
+	s.cache.tokens = all
+	return y.Data, nil
 }
 
 // cache holds the turned keys and the values of a sequence, of a layer with a window those
@@ -80,6 +81,9 @@ func (c *cache) extend(i int, k, v *autodiff.Value, window int) (keys, values *a
 	keep := c.tokens
 	if window > 0 {
 		keep = min(keep, window-1)
+	}
+	if i == len(c.layers) {
+		c.layers = append(c.layers, struct{ keys, values rowBuffer }{})
 	}
 	l := &c.layers[i]
 	return l.keys.extend(k, keep), l.values.extend(v, keep)

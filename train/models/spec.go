@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/internal/strictjson"
 	"github.com/seed-b982eded/graft/train/autodiff"
 )
@@ -115,12 +114,7 @@ func (o *options) common(d defaults) spec {
 		tied:         o.flag("tie_word_embeddings", d.tied),
 		glu:          o.gate(d.activation, d.gate),
 	}
-	layers := o.size("num_hidden_layers", 0)
-	if layers > o.tensors {
-		o.problems.Add(formats.Rejectf(o.file, "", "config.json: %d layers, but there are %d tensors", layers, o.tensors))
-		layers = 1
-	}
-	s.layers = make([]layerSpec, layers)
+	s.layers = make([]layerSpec, o.boundedLayers(o.size("num_hidden_layers", 0)))
 	s.keyValueHeads = s.heads
 	if d.keyValueHeads != 0 && !o.has("num_key_value_heads") {
 		s.keyValueHeads = d.keyValueHeads

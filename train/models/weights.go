@@ -31,14 +31,9 @@ type pending struct {
 	into       **autodiff.Value
 }
 
-// body is the attribute that a model with a head keeps its body in, and the first
-// segment of the body's module paths.
-const body = "model."
-
-func findWeights(ckpt *formats.Checkpoint) *weights { return findWeightsUnder(ckpt, body) }
-
-// findWeightsUnder is findWeights for a body of another name.
-func findWeightsUnder(ckpt *formats.Checkpoint, body string) *weights {
+// findWeights begins to look up the weights of a model that keeps its body in an attribute:
+// the first segment of the body's module paths.
+func findWeights(ckpt *formats.Checkpoint, body string) *weights {
 	w := &weights{ckpt: ckpt, body: body, used: map[string]bool{}}
 	for t := range ckpt.Tensors() {
 		if strings.HasPrefix(t.Name, body) {
