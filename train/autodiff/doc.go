@@ -19,12 +19,13 @@
 //
 // # What is promised
 //
-// Results are the same bits for every GOMAXPROCS. Work is split over outputs
-// (tiles, rows, heads, columns) and never along a sum, and the tiles depend on the
-// shapes alone. The promise holds for one CPU architecture, one implementation of
-// blas32 that sums in an order that depends on its arguments alone, and leaves that
-// begin on a 16-byte boundary, where [NewBuffer] and every Go slice of 8 elements
-// or more begin (Gonum's dot product peels unaligned elements off first).
+// Results are the same bits for every GOMAXPROCS. Work is split over outputs (rows,
+// heads, columns) and never along a sum, in ways that depend on the shapes alone; a
+// product is one call of blas32, which splits it itself. The promise holds for one CPU
+// architecture, one implementation of blas32 that sums in an order that depends on its
+// arguments alone, and leaves that begin on a 16-byte boundary, where [NewBuffer] and
+// every Go slice of 8 elements or more begin (Gonum's dot product peels unaligned
+// elements off first).
 //
 // Buffers come from an arena that belongs to the tape. After [Tape.Reset] a step of
 // the same shapes takes no new memory for numbers.

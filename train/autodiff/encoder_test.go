@@ -200,6 +200,19 @@ func TestPointwiseLosses(t *testing.T) {
 	}
 }
 
+// A NaN is the maximum wherever it stands.
+func TestMaximumOfNaN(t *testing.T) {
+	nan := float32(math.NaN())
+	for _, row := range [][]float32{{nan, 1, 2}, {1, nan, 2}, {1, 2, nan}, {nan, nan}} {
+		if x := maximum(row); x == x {
+			t.Errorf("the maximum of %v is %g", row, x)
+		}
+	}
+	if x := maximum([]float32{-3, -1, -2}); x != -1 {
+		t.Errorf("the maximum is %g, want -1", x)
+	}
+}
+
 // A NaN must come through what chooses, not vanish.
 func TestNaNStays(t *testing.T) {
 	nan := float32(math.NaN())

@@ -80,11 +80,14 @@ func addSoftmax(dst, row []float32, scale float32, sum float64) {
 	}
 }
 
+// maximum returns the largest element of a row, and NaN where there is one.
 func maximum(row []float32) float32 {
 	top := row[0]
-	for _, x := range row[1:] {
-		// A NaN must not hide: comparisons with it are false.
+	for _, x := range row {
 		if !(x <= top) {
+			if x != x {
+				return x
+			}
 			top = x
 		}
 	}
