@@ -13,9 +13,10 @@ import (
 //	{"step":10,"loss":2.5,"learning_rate":0.0002,"grad_norm":1.25,"tokens":5120,"epoch":0.5}
 //	{"step":10,"eval_loss":2.75,"eval_perplexity":15.642631884188171}
 //
-// In place of the perplexity an evaluation of texts has its [Scores]. The fields are in this order and floats in the shortest form that reads back to
-// the same number, so equal runs give equal files. With times, each line ends in
-// "seconds", which differs from run to run.
+// In place of the perplexity an evaluation of texts has its [Scores]. The fields are in
+// this order and floats in the shortest form that reads back to the same number, so equal
+// runs give equal files. With times, each line ends in "seconds", which differs from run
+// to run.
 type MetricsWriter struct {
 	w     io.Writer
 	times bool

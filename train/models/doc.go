@@ -16,11 +16,11 @@
 // trains any of them, and package score measures what they give.
 //
 // Encoders are BERT, which MiniLM is too, RoBERTa and DistilBERT; classifiers can be made
-// of GPT-2 as well. Decoders are GPT-2, Llama, Mistral, Qwen2, Qwen3, Gemma 2 and 3 (text) and Phi-3, each with the
-// options of its config class: sliding windows, biases, soft caps, tied heads, an adapter
-// on a fused layer as PEFT puts it there, and positions scaled by "linear", "dynamic",
-// "llama3", "yarn" and "longrope". Configs are read as transformers 5 writes them and as
-// older versions did.
+// of GPT-2 as well. Decoders are GPT-2, Llama, Mistral, Qwen2, Qwen3, Gemma 2 and 3 (text)
+// and Phi-3, each with the options of its config class: sliding windows, biases, soft caps,
+// tied heads, an adapter on a fused layer as PEFT puts it there, and positions scaled by
+// "linear", "dynamic", "llama3", "yarn" and "longrope". Configs are read as transformers 5
+// writes them and as older versions did.
 //
 // # What is promised
 //
