@@ -6,7 +6,7 @@ func readLlama(o *options) spec {
 	attention := o.flag("attention_bias", false)
 	s.biases = biases{qkv: attention, output: attention, mlp: o.flag("mlp_bias", false)}
 	o.rotary(&s)
-	o.sameLayerTypes(&s)
+	o.slideAll(&s, 0)
 	o.mustBe("pretraining_tp", "1", 1.)
 	o.mustBe("rope_interleaved", "false", false)
 	return s

@@ -6,10 +6,6 @@ package models
 func readMistral(o *options) spec {
 	s := o.common(defaults{maxPositions: 4096 * 32, keyValueHeads: 8, eps: 1e-6, activation: "hidden_act", gate: "silu"})
 	o.rotary(&s)
-	window := o.window(4096)
-	for i := range s.layers {
-		s.layers[i].window = window
-	}
-	o.sameLayerTypes(&s)
+	o.slideAll(&s, o.window(4096))
 	return s
 }

@@ -6,12 +6,7 @@ func readPhi3(o *options) spec {
 	s := o.common(defaults{maxPositions: 4096, eps: 1e-5, activation: "hidden_act", gate: "silu"})
 	s.fused = true
 	o.partRotary(&s)
-	if window := o.window(0); window > 0 {
-		for i := range s.layers {
-			s.layers[i].window = window
-		}
-	}
-	o.sameLayerTypes(&s)
+	o.slideAll(&s, o.window(0))
 	o.mustBe("resid_pdrop", "0", 0.)
 	o.mustBe("embd_pdrop", "0", 0.)
 	return s

@@ -201,12 +201,16 @@ func (o *options) layerTypes(layers int, rule func(i int) string) []string {
 	return kinds
 }
 
-// sameLayerTypes refuses a layer_types that says something else of a layer than what
-// the class computes, which does not read it: one of the two is not meant.
-func (o *options) sameLayerTypes(s *spec) {
+// slideAll gives all layers a window, none for 0. It refuses a layer_types that says
+// something else than what the class computes, which does not read it: one of the two is
+// not meant.
+func (o *options) slideAll(s *spec, window int) {
 	want := full
-	if s.layers[0].window > 0 {
+	if window > 0 {
 		want = sliding
+	}
+	for i := range s.layers {
+		s.layers[i].window = window
 	}
 	for _, kind := range o.layerTypes(len(s.layers), func(int) string { return want }) {
 		if kind != want {
