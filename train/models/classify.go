@@ -64,18 +64,22 @@ type head struct {
 
 // headSpec says which layers a family's head has.
 type headSpec struct {
-	inner, outer string // paths; inner is "" where there is none
-	activation   autodiff.Activation
-	bias         bool // of the outer layer
-	last         bool // reads the last token of a text, not the first
-	saved        []string
+	innerPath, outerPath string // innerPath is "" where there is no inner layer
+	activation           autodiff.Activation
+	bias                 bool // of the outer layer
+	last                 bool // reads the last token of a text, not the first
+
+	// saved are the names of the head in modules_to_save. An inner layer that is the base's
+	// own is saved only where it is new, as savedIfNew.
+	saved      []string
+	savedIfNew string
 }
 
 var headSpecs = map[string]headSpec{
-	"bert":       {inner: "bert.pooler.dense", outer: "classifier", activation: autodiff.Tanh, bias: true, saved: []string{"classifier"}},
-	"roberta":    {inner: "classifier.dense", outer: "classifier.out_proj", activation: autodiff.Tanh, bias: true, saved: []string{"classifier"}},
-	"distilbert": {inner: "pre_classifier", outer: "classifier", activation: autodiff.ReLU, bias: true, saved: []string{"pre_classifier", "classifier"}},
-	"gpt2":       {outer: "score", last: true, saved: []string{"score"}},
+	"bert":       {innerPath: "bert.pooler.dense", outerPath: "classifier", activation: autodiff.Tanh, bias: true, saved: []string{"classifier"}, savedIfNew: "pooler"},
+	"roberta":    {innerPath: "classifier.dense", outerPath: "classifier.out_proj", activation: autodiff.Tanh, bias: true, saved: []string{"classifier"}},
+	"distilbert": {innerPath: "pre_classifier", outerPath: "classifier", activation: autodiff.ReLU, bias: true, saved: []string{"pre_classifier", "classifier"}},
+	"gpt2":       {outerPath: "score", last: true, saved: []string{"score"}},
 }
 
 // LoadClassifier builds a classifier from a checkpoint of a body with any head or none,
@@ -104,12 +108,8 @@ func LoadClassifier(ckpt *formats.Checkpoint, opts ClassifierOptions) (*Classifi
 		g := newGPT2(s)
 		m.trunk, m.host, initRange = g, &g.host, s.initRange
 	} else {
-		f := encoderFamilies[kind]
-		s := f.read(o)
-		o.architectures(classesOf(f.class, opts.Outputs == 0, doc))
-		e := &encoder{spec: s}
-		e.prefix = s.body
-		m.trunk, m.host, m.types, initRange = e, &e.host, s.types, s.initRange
+		e := o.encoder(encoderFamilies[kind], opts.Outputs == 0)
+		m.trunk, m.host, m.types, initRange = e, &e.host, e.spec.types, e.spec.initRange
 	}
 	outputs := opts.Outputs
 	if outputs == 0 {
@@ -216,13 +216,13 @@ func (h *head) find(on *host, w *weights, width, outputs int, fresh bool) {
 		}
 		on.addLinear(path, l, out, in)
 	}
-	if h.headSpec.inner != "" {
-		t, there := w.tensor(h.headSpec.inner + ".weight")
-		_, biased := w.tensor(h.headSpec.inner + ".bias")
+	if h.innerPath != "" {
+		t, there := w.tensor(h.innerPath + ".weight")
+		_, biased := w.tensor(h.innerPath + ".bias")
 		fits := there && biased && slices.Equal(t.Shape, []int64{int64(width), int64(width)})
-		layer(h.headSpec.inner, &h.inner, width, width, true, fresh && !fits)
+		layer(h.innerPath, &h.inner, width, width, true, fresh && !fits)
 	}
-	layer(h.headSpec.outer, &h.outer, outputs, width, h.bias, fresh)
+	layer(h.outerPath, &h.outer, outputs, width, h.bias, fresh)
 }
 
 // fill gives new layers weights from N(0, σ²) with σ = initializer_range, and biases of 0,
@@ -231,7 +231,7 @@ func (h *head) fill(seed uint64, sigma float64) {
 	for i, path := range h.fresh {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		l := &h.outer
-		if path == h.headSpec.inner {
+		if path == h.innerPath {
 			l = &h.inner
 		}
 		for j := range l.weight.Data {
@@ -241,7 +241,7 @@ func (h *head) fill(seed uint64, sigma float64) {
 }
 
 func (h *head) apply(t *autodiff.Tape, x *autodiff.Value, drop dropout) *autodiff.Value {
-	if h.headSpec.inner != "" {
+	if h.innerPath != "" {
 		x = t.Activate(h.inner.apply(t, x, drop), h.activation)
 	}
 	return h.outer.apply(t, x, drop)
@@ -266,8 +266,8 @@ func (m *Classifier) MaxPositions() int { return m.trunk.MaxPositions() }
 // and whatever the checkpoint lacked.
 func (m *Classifier) HeadModules() []string {
 	names := slices.Clone(m.head.saved)
-	if slices.Contains(m.head.fresh, "bert.pooler.dense") {
-		names = append(names, "pooler")
+	if m.head.savedIfNew != "" && m.savesWhole(m.head.innerPath) {
+		names = append(names, m.head.savedIfNew)
 	}
 	return names
 }
@@ -321,10 +321,10 @@ func (m *Classifier) WithHead(ad *adapter.Adapter) (*adapter.Adapter, error) {
 
 // savesWhole reports whether a linear layer is a part of the head that is saved whole.
 func (m *Classifier) savesWhole(path string) bool {
-	if path == "bert.pooler.dense" {
+	if path == m.head.innerPath && m.head.savedIfNew != "" {
 		return slices.Contains(m.head.fresh, path)
 	}
-	return path == m.head.headSpec.inner || path == m.head.headSpec.outer
+	return path == m.head.innerPath || path == m.head.outerPath
 }
 
 // HeadOutputs returns the number of outputs of the head that an adapter replaces, 0
@@ -336,7 +336,7 @@ func HeadOutputs(ad *adapter.Adapter) int {
 			continue
 		}
 		for _, spec := range headSpecs {
-			if e.Module == spec.outer && u.Value.Shape[0] <= maxOutputs {
+			if e.Module == spec.outerPath && u.Value.Shape[0] <= maxOutputs {
 				return int(u.Value.Shape[0])
 			}
 		}

@@ -74,12 +74,11 @@ func LoadEmbedder(ckpt *formats.Checkpoint, opts EmbedderOptions) (*Embedder, er
 		return nil, formats.Rejectf(ckpt.Path(), "", "config.json: model_type %s cannot embed texts (known: %s)", formats.Quote(kind), known)
 	}
 	o := &options{file: ckpt.Path(), doc: doc, tensors: ckpt.Len()}
-	m := &Embedder{encoder: &encoder{spec: f.read(o)}, opts: opts}
-	o.architectures(classesOf(f.class, false, doc))
+	m := &Embedder{encoder: o.encoder(f, false), opts: opts}
 	if err := o.problems.Err(); err != nil {
 		return nil, err
 	}
-	m.prefix, m.objective = m.spec.body, m.loss
+	m.objective = m.loss
 	w := findWeights(ckpt, m.prefix)
 	m.find(w)
 	if err := w.read(); err != nil {

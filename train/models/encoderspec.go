@@ -53,6 +53,15 @@ var encoderFamilies = map[string]encoderFamily{
 	"distilbert": {"DistilBert", readDistilBERT},
 }
 
+// encoder makes the encoder that a config describes, without its weights. With the
+// checkpoint's own head it must be of the family's class for classifiers.
+func (o *options) encoder(f encoderFamily, ownHead bool) *encoder {
+	m := &encoder{spec: f.read(o)}
+	m.prefix = m.spec.body
+	o.architectures(classesOf(f.class, ownHead, o.doc))
+	return m
+}
+
 // readBERT reads a BertConfig.
 func readBERT(o *options) encoderSpec { return o.bert("bert.") }
 
@@ -79,7 +88,7 @@ func (o *options) bert(body string) encoderSpec {
 	o.mustBe("position_embedding_type", `"absolute"`, "absolute")
 	o.mustBe("is_decoder", "false", false)
 	o.mustBe("add_cross_attention", "false", false)
-	o.encoder(&s)
+	o.bounds(&s)
 	return s
 }
 
@@ -92,12 +101,12 @@ func readDistilBERT(o *options) encoderSpec {
 		eps: 1e-12, activation: o.activation("activation", "gelu"),
 		initRange: o.positive("initializer_range", 0.02), body: "distilbert.", names: distilNames,
 	}
-	o.encoder(&s)
+	o.bounds(&s)
 	return s
 }
 
-// encoder reads what all encoders have.
-func (o *options) encoder(s *encoderSpec) {
+// bounds checks what all encoders have.
+func (o *options) bounds(s *encoderSpec) {
 	if s.hidden%s.heads != 0 {
 		o.reject("hidden size", "must be a multiple of the number of heads (got %d and %d)", s.hidden, s.heads)
 	}

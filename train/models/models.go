@@ -103,8 +103,8 @@ func Load(ckpt *formats.Checkpoint) (Model, error) {
 		if _, ok := encoderFamilies[kind]; ok {
 			return nil, formats.Rejectf(ckpt.Path(), "", "config.json: model_type %s is an encoder: it writes no text (it classifies and embeds)", formats.Quote(kind))
 		}
-		known := slices.Sorted(maps.Keys(families))
-		known = slices.Insert(known, slices.Index(known, "llama"), "gpt2")
+		known := append(slices.Collect(maps.Keys(families)), "gpt2")
+		slices.Sort(known)
 		return nil, formats.Rejectf(ckpt.Path(), "", "config.json: model_type %s cannot be trained or run (known: %s)", formats.Quote(kind), strings.Join(known, ", "))
 	}
 	s, err := readSpec(ckpt.Path(), doc, f, ckpt.Len())

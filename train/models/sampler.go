@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/train/score"
 )
 
 // Sampler chooses tokens by their scores. The same seed and scores give the same
@@ -61,12 +62,4 @@ func (s *Sampler) Next(scores []float32) int32 {
 	return s.order[len(s.order)-1]
 }
 
-func best(scores []float32) int32 {
-	at := 0
-	for i, x := range scores {
-		if x > scores[at] {
-			at = i
-		}
-	}
-	return int32(at)
-}
+func best(scores []float32) int32 { return score.Best(scores, len(scores))[0] }
