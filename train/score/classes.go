@@ -44,20 +44,28 @@ func Accuracy[T comparable](predicted, right []T) float64 {
 // the binary F1, which is [F1Of] class 1.
 func F1(predicted, right []int32) float64 {
 	mustMatch(len(predicted), len(right))
-	seen, classes := map[int32]bool{}, []int32{}
+	of := map[int32]*counts{}
+	var classes []*counts
 	for _, list := range [][]int32{predicted, right} {
 		for _, c := range list {
-			if !seen[c] {
-				seen[c], classes = true, append(classes, c)
+			if of[c] == nil {
+				of[c] = &counts{}
+				classes = append(classes, of[c])
 			}
 		}
 	}
 	if len(classes) == 0 {
 		return 0
 	}
+	for i, p := range predicted {
+		of[p].add(true, p == right[i])
+		if p != right[i] {
+			of[right[i]].missed++
+		}
+	}
 	var sum float64
 	for _, c := range classes {
-		sum += F1Of(c, predicted, right)
+		sum += c.f1()
 	}
 	return sum / float64(len(classes))
 }
