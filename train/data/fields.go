@@ -76,6 +76,9 @@ func parseRecord(fields []field, opt ReadOptions) (Record, *fault) {
 	return rec, rec.languageFault(has)
 }
 
+// sentencePlaces are the places of texts in Record.Sentences.
+var sentencePlaces = map[string]int{"anchor": 0, "sentence1": 0, "positive": 1, "sentence2": 1, "negative": 2}
+
 // set reads the value of a known field.
 func (r *Record) set(name string, raw json.RawMessage, task Task) *fault {
 	switch name {
@@ -98,7 +101,7 @@ func (r *Record) set(name string, raw json.RawMessage, task Task) *fault {
 	}
 	var s string
 	f := readString(raw, name, &s)
-	at := map[string]int{"anchor": 0, "sentence1": 0, "positive": 1, "sentence2": 1, "negative": 2}[name]
+	at := sentencePlaces[name]
 	for len(r.Sentences) <= at {
 		r.Sentences = append(r.Sentences, "")
 	}
