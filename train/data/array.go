@@ -27,8 +27,7 @@ func readArray(name string, r io.Reader, opt ReadOptions) ([]Record, error) {
 		at := invalidAt(text)
 		return nil, formats.Rejectf(name, "", "line %d: invalid UTF-8", 1+bytes.Count(text[:at], []byte("\n")))
 	}
-	var records []Record
-	var found faults
+	found := reading{name: name}
 	dec := json.NewDecoder(bytes.NewReader(text))
 	line, counted := 1, 0
 	lineAt := func(at int) int {
@@ -55,7 +54,7 @@ func readArray(name string, r io.Reader, opt ReadOptions) ([]Record, error) {
 			return broken(err)
 		}
 		if kind := jsonKind(raw); kind != "object" {
-			found.add(name, number, faultf("got %s, want an object", kind).withHint(shapeHint))
+			found.take(number, Record{}, faultf("got %s, want an object", kind).withHint(shapeHint))
 			continue
 		}
 		fields, f := objectFields(raw)
@@ -63,12 +62,7 @@ func readArray(name string, r io.Reader, opt ReadOptions) ([]Record, error) {
 		if f == nil {
 			rec, f = parseRecord(fields, opt)
 		}
-		if f != nil {
-			found.add(name, number, f)
-			continue
-		}
-		rec.Origin = Origin{File: name, Line: number}
-		records = append(records, rec)
+		found.take(number, rec, f)
 	}
 	if _, err := dec.Token(); err != nil {
 		return broken(err)
@@ -76,5 +70,5 @@ func readArray(name string, r io.Reader, opt ReadOptions) ([]Record, error) {
 	if rest := text[dec.InputOffset():]; len(bytes.TrimSpace(rest)) > 0 {
 		return nil, formats.Rejectf(name, "", "line %d: something follows the array", lineAt(len(text)-len(bytes.TrimLeft(rest, " \t\r\n"))))
 	}
-	return found.result(name, records)
+	return found.result()
 }

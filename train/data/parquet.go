@@ -22,7 +22,7 @@ const parquetRows = 64
 
 // readParquet reads a Parquet file. Columns may be strings, numbers, booleans, and lists and
 // groups of these, as data sets have for messages. Faults name the row, counted from 1.
-func readParquet(name string, f *os.File, opt ReadOptions) (records []Record, err error) {
+func readParquet(name string, f *os.File, opt ReadOptions) (_ []Record, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, ioError(name, err)
@@ -38,7 +38,7 @@ func readParquet(name string, f *os.File, opt ReadOptions) (records []Record, er
 	// reading, so nothing is left half done.
 	defer func() {
 		if p := recover(); p != nil {
-			records, err = nil, formats.Rejectf(name, "", "damaged Parquet: %.200s", fmt.Sprint(p))
+			err = formats.Rejectf(name, "", "damaged Parquet: %.200s", fmt.Sprint(p))
 		}
 	}()
 	file, err := parquet.OpenFile(f, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
@@ -52,7 +52,7 @@ func readParquet(name string, f *os.File, opt ReadOptions) (records []Record, er
 	if err != nil {
 		return nil, err
 	}
-	found := faults{unit: "row"}
+	found := reading{name: name, faults: faults{unit: "row"}}
 	row := 0
 	// What a file unpacks to is bounded by its size, far above what texts are packed to.
 	budget := 1<<30 + 1000*info.Size()
@@ -64,12 +64,7 @@ func readParquet(name string, f *os.File, opt ReadOptions) (records []Record, er
 			for _, r := range buffer[:n] {
 				row++
 				rec, f := parquetRecord(columns, r, opt, &budget)
-				if f != nil {
-					found.add(name, row, f)
-					continue
-				}
-				rec.Origin = Origin{File: name, Line: row}
-				records = append(records, rec)
+				found.take(row, rec, f)
 			}
 			if budget < 0 {
 				rows.Close()
@@ -87,7 +82,7 @@ func readParquet(name string, f *os.File, opt ReadOptions) (records []Record, er
 			return nil, formats.Rejectf(name, "", "damaged Parquet: %v", err)
 		}
 	}
-	return found.result(name, records)
+	return found.result()
 }
 
 // parquetColumns returns the top-level columns that a record is made of, after checking

@@ -80,8 +80,7 @@ func readLines(name string, r io.Reader, opt ReadOptions) ([]Record, error) {
 		}
 	}
 
-	var records []Record
-	var found faults
+	found := reading{name: name}
 	for number := 1; ; number++ {
 		line, tooLong, err := readLine(in, formats.MaxLineBytes)
 		if err != nil && err != io.EOF {
@@ -89,32 +88,43 @@ func readLines(name string, r io.Reader, opt ReadOptions) ([]Record, error) {
 		}
 		switch {
 		case tooLong:
-			found.add(name, number, faultf("line too long (want at most %d bytes)", formats.MaxLineBytes))
+			found.take(number, Record{}, faultf("line too long (want at most %d bytes)", formats.MaxLineBytes))
 		case len(bytes.TrimSpace(line)) > 0:
 			rec, f := parseLine(line, opt)
-			if f != nil {
-				found.add(name, number, f)
-				break
-			}
-			rec.Origin = Origin{File: name, Line: number}
-			records = append(records, rec)
+			found.take(number, rec, f)
 		}
 		if err == io.EOF {
 			break
 		}
 	}
-	return found.result(name, records)
+	return found.result()
 }
 
-// result gives the records of a file, or what is wrong with it.
-func (c *faults) result(name string, records []Record) ([]Record, error) {
-	if err := c.problems.Err(); err != nil {
+// reading gathers the records of one file, or what is wrong with them.
+type reading struct {
+	faults
+	name    string
+	records []Record
+}
+
+// take adds the record that begins on a line, or a fault in it.
+func (r *reading) take(line int, rec Record, f *fault) {
+	if f != nil {
+		r.add(r.name, line, f)
+		return
+	}
+	rec.Origin = Origin{File: r.name, Line: line}
+	r.records = append(r.records, rec)
+}
+
+func (r *reading) result() ([]Record, error) {
+	if err := r.problems.Err(); err != nil {
 		return nil, err
 	}
-	if len(records) == 0 {
-		return nil, formats.Rejectf(name, "", "no examples").WithHint(shapeHint)
+	if len(r.records) == 0 {
+		return nil, formats.Rejectf(r.name, "", "no examples").WithHint(shapeHint)
 	}
-	return records, nil
+	return r.records, nil
 }
 
 // readLine returns the next line without its newline, valid until the next call.

@@ -37,17 +37,16 @@ func readTable(name string, r io.Reader, comma rune, opt ReadOptions) ([]Record,
 	if err := checkHeader(name, header, opt); err != nil {
 		return nil, err
 	}
-	var records []Record
-	var found faults
+	found := reading{name: name}
 	for {
 		lines.record = 0
 		cells, err := in.Read()
 		if err == io.EOF {
-			return found.result(name, records)
+			return found.result()
 		}
 		var syntax *csv.ParseError
 		if errors.As(err, &syntax) && errors.Is(err, csv.ErrFieldCount) {
-			found.add(name, syntax.StartLine, faultf("%d cells, want %d as in the header", len(cells), len(header)))
+			found.take(syntax.StartLine, Record{}, faultf("%d cells, want %d as in the header", len(cells), len(header)))
 			continue
 		}
 		if err != nil {
@@ -56,12 +55,7 @@ func readTable(name string, r io.Reader, comma rune, opt ReadOptions) ([]Record,
 		}
 		line, _ := in.FieldPos(0)
 		rec, f := parseCells(header, cells, opt)
-		if f != nil {
-			found.add(name, line, f)
-			continue
-		}
-		rec.Origin = Origin{File: name, Line: line}
-		records = append(records, rec)
+		found.take(line, rec, f)
 	}
 }
 
