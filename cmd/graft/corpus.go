@@ -19,15 +19,30 @@ import (
 type encoder struct {
 	tok  *tokenizer.Tokenizer
 	opts data.EncodeOptions
-	// base has the chat template, which is read when there are chats; columns renames
-	// the fields of records.
-	base    *formats.Checkpoint
-	columns map[string]string
+	base *formats.Checkpoint // has the chat template, which is read when there are chats
 }
 
-// columnsFlag names the columns of data files.
-func columnsFlag() cli.Flag {
-	return &cli.StringFlag{Name: "columns", Usage: "take a field from another column of the data: `FIELD=COLUMN[,…]`, as in text=body"}
+// dataFlags say what records are read, and from where; train and eval share them.
+func dataFlags(what string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "task", Value: "causal-lm", Usage: "what the model is for: causal-lm, sequence-classification, regression or embedding"},
+		&cli.StringFlag{Name: "data", Required: true, Usage: what + " `FILE` or pattern: JSON Lines, JSON, CSV or Parquet with the fields of the task"},
+		&cli.StringFlag{Name: "columns", Usage: "take a field from another column of the data: `FIELD=COLUMN[,…]`, as in text=body"},
+	}
+}
+
+// maxLengthFlag is the flag for newEncoder.
+func maxLengthFlag() cli.Flag {
+	return &cli.IntFlag{Name: "max-length", Usage: "tokens in an example (default: as many as the model takes)"}
+}
+
+// readOptions reads --task and --columns.
+func readOptions(c *cli.Context) (opts data.ReadOptions, err error) {
+	if opts.Task, err = parseTask(c.String("task")); err != nil {
+		return opts, err
+	}
+	opts.Columns, err = parseColumns(c.String("columns"))
+	return opts, err
 }
 
 // parseColumns reads the value of --columns.
@@ -110,15 +125,6 @@ func (e *encoder) encode(ctx context.Context, records []data.Record) (*data.Set,
 		e.opts.ChatOptions.Now = time.Now()
 	}
 	return data.Encode(ctx, records, e.tok, e.opts)
-}
-
-// file reads and encodes a file, and says what had to be cut.
-func (e *encoder) file(ctx context.Context, co *console, path string) (*data.Set, error) {
-	records, err := data.ReadFiles([]string{path}, data.ReadOptions{Columns: e.columns})
-	if err != nil {
-		return nil, err
-	}
-	return e.set(ctx, co, path, records)
 }
 
 // set encodes the records of a file, and says what had to be cut.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
@@ -24,14 +25,10 @@ func evalCommand() *cli.Command {
 		Description: "With adapters three models are measured: the base, the base with the adapters beside its\n" +
 			"weights, and the model that merging would write. Of a base without the head that an adapter\n" +
 			"brings, only the second is.\n" + taskFields,
-		Flags: append([]cli.Flag{
-			baseFlag(), adaptersFlag(false),
-			taskFlag(),
-			&cli.StringFlag{Name: "data", Required: true, Usage: `data ` + "`FILE`" + ` or pattern: JSON Lines, JSON, CSV or Parquet with the fields of the task`},
-			columnsFlag(),
+		Flags: slices.Concat([]cli.Flag{baseFlag(), adaptersFlag(false)}, dataFlags("data"), []cli.Flag{
 			&cli.IntFlag{Name: "batch-size", Value: 8, Usage: "examples in a batch"},
-			&cli.IntFlag{Name: "max-length", Usage: "tokens in an example (default: as many as the model takes)"},
-		}, commonFlags()...),
+			maxLengthFlag(),
+		}, commonFlags()),
 		Action: evalAction,
 	}
 }
@@ -54,7 +51,7 @@ func evalAction(c *cli.Context) error {
 	if err := noPaths(c); err != nil {
 		return err
 	}
-	task, err := parseTask(c)
+	reads, err := readOptions(c)
 	if err != nil {
 		return err
 	}
@@ -75,20 +72,45 @@ func evalAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if task != data.LanguageModel {
-		return evalTexts(c, co, task, in, tok)
+	if reads.Task != data.LanguageModel {
+		return evalTexts(c, co, reads, in, tok)
 	}
-	variants := []variant{{"base", func() (models.Model, error) { return models.Load(in.base) }}}
+	variants := []variant{{"base", func() (models.Adaptable, error) { return models.Load(in.base) }}}
 	if len(in.adapters) > 0 {
 		plan, err := patch.NewPlan(in.base, in.adapters...)
 		if err != nil {
 			return err
 		}
 		variants = append(variants,
-			variant{"base + adapter", in.load},
-			variant{"merged", func() (models.Model, error) { return models.Load(plan.Merge()) }})
+			variant{"base + adapter", func() (models.Adaptable, error) { return in.load() }},
+			variant{"merged", func() (models.Adaptable, error) { return models.Load(plan.Merge()) }})
 	}
 	res := &evalResult{Schema: "graft.eval/1", Base: in.base.Path(), Data: c.String("data")}
+	batches := func(m models.Adaptable) (*data.Loader, error) {
+		records, err := data.ReadFiles([]string{c.String("data")}, reads)
+		if err != nil {
+			return nil, err
+		}
+		return evalBatches(c, co, tok, in.base, m, reads.Task, nil, records)
+	}
+	err = measure(c, co, variants, batches, func(name string, loss float64, _ *train.Scores, labels int64) {
+		res.Labels = labels
+		res.Models = append(res.Models, newModelLoss(name, loss))
+	})
+	if err != nil {
+		return err
+	}
+	return co.emit(res, res.print)
+}
+
+// variant is a model to measure.
+type variant struct {
+	name string
+	load func() (models.Adaptable, error)
+}
+
+// measure measures models one after another on the batches that the first of them gets.
+func measure(c *cli.Context, co *console, variants []variant, batches func(m models.Adaptable) (*data.Loader, error), report func(name string, loss float64, scores *train.Scores, labels int64)) error {
 	var source *data.Loader
 	for _, v := range variants {
 		m, err := v.load()
@@ -96,27 +118,21 @@ func evalAction(c *cli.Context) error {
 			return err
 		}
 		if source == nil {
-			if source, err = evalData(c, co, tok, in.base, m); err != nil {
+			if source, err = batches(m); err != nil {
 				return err
 			}
 		}
 		b := co.newBar("evaluating "+v.name, float64(source.Batches()))
-		loss, labels, err := train.Evaluate(c.Context, m, source, func(done, all int) {
-			b.add(1, func(rate float64) string { return fmt.Sprintf("batch %d/%d", done, all) })
+		loss, scores, labels, err := train.Measure(c.Context, m, source, func(done, all int) {
+			b.add(1, func(float64) string { return fmt.Sprintf("batch %d/%d", done, all) })
 		})
 		b.end()
 		if err != nil {
 			return err
 		}
-		res.Labels = labels
-		res.Models = append(res.Models, newModelLoss(v.name, loss))
+		report(v.name, loss, scores, labels)
 	}
-	return co.emit(res, res.print)
-}
-
-type variant struct {
-	name string
-	load func() (models.Model, error)
+	return nil
 }
 
 func newModelLoss(name string, loss float64) modelLoss {
@@ -127,16 +143,14 @@ func newModelLoss(name string, loss float64) modelLoss {
 	return l
 }
 
-func evalData(c *cli.Context, co *console, tok *tokenizer.Tokenizer, base *formats.Checkpoint, m models.Model) (*data.Loader, error) {
+// evalBatches makes batches of records for a task and its classes.
+func evalBatches(c *cli.Context, co *console, tok *tokenizer.Tokenizer, base *formats.Checkpoint, m models.Adaptable, task data.Task, classes []string, records []data.Record) (*data.Loader, error) {
 	enc, err := newEncoder(tok, m, c.Int("max-length"))
 	if err != nil {
 		return nil, err
 	}
-	enc.base = base
-	if enc.columns, err = parseColumns(c.String("columns")); err != nil {
-		return nil, err
-	}
-	set, err := enc.file(c.Context, co, c.String("data"))
+	enc.base, enc.opts.Task, enc.opts.Classes = base, task, classes
+	set, err := enc.set(c.Context, co, c.String("data"), records)
 	if err != nil {
 		return nil, err
 	}

@@ -33,21 +33,15 @@ type textModel struct {
 	*train.Scores
 }
 
-// textVariant is a model to measure.
-type textVariant struct {
-	name string
-	load func() (models.Adaptable, error)
-}
-
-// textVariants are the models that can be measured: a base that has not the adapters' head
+// variants are the models that can be measured: a base that has not the adapters' head
 // cannot be, without them.
-func (t *textTask) textVariants(in *operands) ([]textVariant, error) {
+func (t *textTask) variants(in *operands) ([]variant, error) {
 	own := t.task == data.Embedding || t.own
 	if len(in.adapters) == 0 && !own {
 		return nil, formats.Rejectf(in.base.Path(), "", "the base has no head for %s", t.name).
 			WithHint("graft train --task %s makes one, as a part of an adapter", t.name)
 	}
-	var all []textVariant
+	var all []variant
 	if t.outputs > 0 && own { // an adapter's head takes the place of one with as many outputs
 		labels, err := ownLabels(in.base)
 		if err != nil {
@@ -56,39 +50,30 @@ func (t *textTask) textVariants(in *operands) ([]textVariant, error) {
 		own = len(labels) == t.outputs
 	}
 	if own {
-		all = append(all, textVariant{"base", func() (models.Adaptable, error) { return t.load(in.base, true) }})
+		all = append(all, variant{"base", func() (models.Adaptable, error) { return t.load(in.base, true) }})
 	}
 	if len(in.adapters) == 0 {
 		return all, nil
 	}
-	all = append(all, textVariant{"base + adapter", func() (models.Adaptable, error) {
+	all = append(all, variant{"base + adapter", func() (models.Adaptable, error) {
 		m, err := t.load(in.base, false)
 		if err != nil {
 			return nil, err
 		}
-		for _, w := range in.adapters {
-			if err := m.Attach(w.Adapter, w.Weight); err != nil {
-				return nil, err
-			}
-		}
-		return m, nil
+		return m, in.attach(m)
 	}})
 	if own {
 		plan, err := patch.NewPlan(in.base, in.adapters...)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, textVariant{"merged", func() (models.Adaptable, error) { return t.load(plan.Merge(), true) }})
+		all = append(all, variant{"merged", func() (models.Adaptable, error) { return t.load(plan.Merge(), true) }})
 	}
 	return all, nil
 }
 
-func evalTexts(c *cli.Context, co *console, task data.Task, in *operands, tok *tokenizer.Tokenizer) error {
-	columns, err := parseColumns(c.String("columns"))
-	if err != nil {
-		return err
-	}
-	records, err := data.ReadFiles([]string{c.String("data")}, data.ReadOptions{Task: task, Columns: columns})
+func evalTexts(c *cli.Context, co *console, reads data.ReadOptions, in *operands, tok *tokenizer.Tokenizer) error {
+	records, err := data.ReadFiles([]string{c.String("data")}, reads)
 	if err != nil {
 		return err
 	}
@@ -96,45 +81,24 @@ func evalTexts(c *cli.Context, co *console, task data.Task, in *operands, tok *t
 	for _, w := range in.adapters {
 		adapters = append(adapters, w.Adapter)
 	}
-	t, err := newTextTask(c, task, in.base, records, adapters...)
+	t, err := newTextTask(c, reads.Task, in.base, records, adapters...)
 	if err != nil {
 		return err
 	}
-	variants, err := t.textVariants(in)
+	variants, err := t.variants(in)
 	if err != nil {
 		return err
 	}
 	res := &textResult{Schema: "graft.eval/1", Task: t.name, Base: in.base.Path(), Data: c.String("data")}
-	var source *data.Loader
-	for _, v := range variants {
-		m, err := v.load()
-		if err != nil {
-			return err
-		}
-		if source == nil {
-			enc, err := newEncoder(tok, m, c.Int("max-length"))
-			if err != nil {
-				return err
-			}
-			enc.opts.Task, enc.opts.Classes = task, t.classes
-			set, err := enc.set(c.Context, co, c.String("data"), records)
-			if err != nil {
-				return err
-			}
-			if source, err = data.NewLoader(set, data.LoaderOptions{Rows: c.Int("batch-size"), Pad: enc.pad()}); err != nil {
-				return err
-			}
-		}
-		b := co.newBar("evaluating "+v.name, float64(source.Batches()))
-		loss, scores, texts, err := train.Measure(c.Context, m, source, func(done, all int) {
-			b.add(1, func(rate float64) string { return fmt.Sprintf("batch %d/%d", done, all) })
-		})
-		b.end()
-		if err != nil {
-			return err
-		}
+	batches := func(m models.Adaptable) (*data.Loader, error) {
+		return evalBatches(c, co, tok, in.base, m, reads.Task, t.classes, records)
+	}
+	err = measure(c, co, variants, batches, func(name string, loss float64, scores *train.Scores, texts int64) {
 		res.Texts = texts
-		res.Models = append(res.Models, textModel{v.name, loss, scores})
+		res.Models = append(res.Models, textModel{name, loss, scores})
+	})
+	if err != nil {
+		return err
 	}
 	return co.emit(res, res.print)
 }

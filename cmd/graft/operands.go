@@ -148,12 +148,17 @@ func (o *operands) load() (models.Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	return m, o.attach(m)
+}
+
+// attach puts the adapters on a model.
+func (o *operands) attach(m models.Adaptable) error {
 	for _, w := range o.adapters {
 		if err := m.Attach(w.Adapter, w.Weight); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return m, nil
+	return nil
 }
 
 // openTokenizer reads a model's own tokenizer.

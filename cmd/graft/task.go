@@ -26,14 +26,10 @@ var tasks = map[string]data.Task{
 	"regression": data.Regression, "embedding": data.Embedding,
 }
 
-func taskFlag() cli.Flag {
-	return &cli.StringFlag{Name: "task", Value: "causal-lm", Usage: "what the model is for: causal-lm, sequence-classification, regression or embedding"}
-}
-
-func parseTask(c *cli.Context) (data.Task, error) {
-	task, ok := tasks[c.String("task")]
+func parseTask(name string) (data.Task, error) {
+	task, ok := tasks[name]
 	if !ok {
-		return 0, formats.Usagef("--task %s is not known (want one of %s)", formats.Quote(c.String("task")), strings.Join(slices.Sorted(maps.Keys(tasks)), ", "))
+		return 0, formats.Usagef("--task %s is not known (want one of %s)", formats.Quote(name), strings.Join(slices.Sorted(maps.Keys(tasks)), ", "))
 	}
 	return task, nil
 }

@@ -28,11 +28,8 @@ import (
 
 func trainCommand() *cli.Command {
 	d := train.DefaultOptions
-	flags := append([]cli.Flag{baseFlag(), &cli.StringFlag{Name: "adapter", Usage: "go on with this adapter `A` in place of a fresh one"}}, loraFlags()...)
-	flags = append(flags,
-		taskFlag(),
-		&cli.StringFlag{Name: "data", Required: true, Usage: `training data ` + "`FILE`" + ` or pattern: JSON Lines, JSON, CSV or Parquet with the fields of the task`},
-		columnsFlag(),
+	start := []cli.Flag{baseFlag(), &cli.StringFlag{Name: "adapter", Usage: "go on with this adapter `A` in place of a fresh one"}}
+	loop := []cli.Flag{
 		&cli.StringFlag{Name: "eval-data", Usage: "held-out data `FILE`"},
 		&cli.Float64Flag{Name: "eval-share", Usage: "hold this share of the data out for evaluation"},
 		&cli.IntFlag{Name: "max-steps", Usage: "optimizer steps, in place of epochs"},
@@ -46,11 +43,10 @@ func trainCommand() *cli.Command {
 		&cli.Float64Flag{Name: "weight-decay", Value: d.AdamW.WeightDecay, Usage: "AdamW's weight decay"},
 		&cli.Float64Flag{Name: "max-grad-norm", Value: d.MaxGradNorm, Usage: "clip gradients to this norm; 0 leaves them"},
 		&cli.Float64Flag{Name: "lora-dropout", Usage: "dropout on the factors' input"},
-		&cli.IntFlag{Name: "max-length", Usage: "tokens in an example (default: as many as the model takes)"},
+		maxLengthFlag(),
 		&cli.IntFlag{Name: "eval-steps", Usage: "steps between evaluations (default: only first and last)"},
 		&cli.IntFlag{Name: "logging-steps", Value: 1, Usage: "steps between entries of metrics.jsonl"},
-	)
-	flags = append(flags, outputFlags("the adapter")...)
+	}
 	return &cli.Command{
 		Name:      "train",
 		Usage:     "train an adapter on a frozen base",
@@ -60,7 +56,7 @@ func trainCommand() *cli.Command {
 			"labels.json names its classes. " +
 			"The same seed gives the same bytes, on any number of processors. Ctrl-C stops after the\n" +
 			"step and leaves what was learned as OUT/checkpoint-N.",
-		Flags:  flags,
+		Flags:  slices.Concat(start, loraFlags(), dataFlags("training data"), loop, outputFlags("the adapter")),
 		Action: trainAction,
 	}
 }
@@ -100,7 +96,7 @@ func trainAction(c *cli.Context) error {
 	if err := noPaths(c); err != nil {
 		return err
 	}
-	task, err := parseTask(c)
+	reads, err := readOptions(c)
 	if err != nil {
 		return err
 	}
@@ -135,7 +131,7 @@ func trainAction(c *cli.Context) error {
 	if err := atomicfile.Check(out, true, c.Bool("force")); err != nil {
 		return err
 	}
-	l, err := newLesson(c, co, task, base)
+	l, err := newLesson(c, co, reads, base)
 	if err != nil {
 		return err
 	}
@@ -147,7 +143,7 @@ func trainAction(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		return showTrainPlan(co, l.model, l.source, opts, out)
 	}
-	job := &trainJob{model: l.model, source: l.source, opts: opts, out: out, force: c.Bool("force"), co: co, classes: l.classes, texts: task != data.LanguageModel}
+	job := &trainJob{model: l.model, source: l.source, opts: opts, out: out, force: c.Bool("force"), co: co, classes: l.classes, texts: reads.Task != data.LanguageModel}
 	res, err := job.run(c.Context)
 	if err != nil {
 		return err

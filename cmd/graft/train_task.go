@@ -25,9 +25,9 @@ type lesson struct {
 }
 
 // newLesson reads and loads all that the flags name. The caller closes start.
-func newLesson(c *cli.Context, co *console, task data.Task, base *formats.Checkpoint) (*lesson, error) {
+func newLesson(c *cli.Context, co *console, reads data.ReadOptions, base *formats.Checkpoint) (*lesson, error) {
 	l := &lesson{}
-	if err := l.prepare(c, co, task, base); err != nil {
+	if err := l.prepare(c, co, reads, base); err != nil {
 		if l.start != nil {
 			l.start.Close()
 		}
@@ -36,19 +36,16 @@ func newLesson(c *cli.Context, co *console, task data.Task, base *formats.Checkp
 	return l, nil
 }
 
-func (l *lesson) prepare(c *cli.Context, co *console, task data.Task, base *formats.Checkpoint) (err error) {
+func (l *lesson) prepare(c *cli.Context, co *console, reads data.ReadOptions, base *formats.Checkpoint) (err error) {
+	task := reads.Task
 	if task == data.LanguageModel || c.IsSet("adapter") {
 		if l.start, err = startAdapter(c, base); err != nil {
 			return err
 		}
 	}
-	columns, err := parseColumns(c.String("columns"))
-	if err != nil {
-		return err
-	}
 	read := func(flag string) (records []data.Record, err error) {
 		if c.IsSet(flag) {
-			records, err = data.ReadFiles([]string{c.String(flag)}, data.ReadOptions{Task: task, Columns: columns})
+			records, err = data.ReadFiles([]string{c.String(flag)}, reads)
 		}
 		return records, err
 	}
