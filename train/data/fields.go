@@ -35,8 +35,8 @@ const (
 	embeddingHint = `a record has "anchor", "positive" and perhaps "negative", or "sentence1", "sentence2" and "score"`
 )
 
-// names are the fields of each task.
-var names = map[Task][]string{
+// fieldNames are the fields of each task.
+var fieldNames = map[Task][]string{
 	LanguageModel:  {"text", "prompt", "completion", "messages", "tools", "documents", "chat_template_kwargs"},
 	Classification: {"text", "text_pair", "label"},
 	Regression:     {"text", "text_pair", "label"},

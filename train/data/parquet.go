@@ -105,7 +105,7 @@ func parquetColumns(name string, root *parquet.Column, opt ReadOptions) ([]*parq
 		columns = append(columns, c)
 	}
 	if !known {
-		return nil, formats.Rejectf(name, "", "no column of %s is known (want some of %s)", formats.Quote(strings.Join(titles, ", ")), strings.Join(names[opt.Task], ", ")).
+		return nil, formats.Rejectf(name, "", "no column of %s is known (want some of %s)", formats.Quote(strings.Join(titles, ", ")), strings.Join(fieldNames[opt.Task], ", ")).
 			WithHint("name columns with --columns text=NAME")
 	}
 	return columns, nil
@@ -175,8 +175,8 @@ type assembler struct {
 	fault  *fault
 }
 
-// first returns a leaf of a column; all of them tell how the column itself repeats.
-func first(c *parquet.Column) *parquet.Column {
+// firstLeaf returns a leaf of a column; all of them tell how the column itself repeats.
+func firstLeaf(c *parquet.Column) *parquet.Column {
 	for !c.Leaf() {
 		children := c.Columns()
 		if len(children) == 0 {
@@ -188,7 +188,7 @@ func first(c *parquet.Column) *parquet.Column {
 }
 
 func (a *assembler) peek(c *parquet.Column) (parquet.Value, bool) {
-	leaf := first(c)
+	leaf := firstLeaf(c)
 	if leaf == nil {
 		return parquet.Value{}, false
 	}

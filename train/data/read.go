@@ -29,18 +29,18 @@ type ReadOptions struct {
 func (o ReadOptions) meaning(name string) (string, bool) {
 	for meant, given := range o.Columns {
 		if given == name {
-			return meant, slices.Contains(names[o.Task], meant)
+			return meant, slices.Contains(fieldNames[o.Task], meant)
 		}
 	}
 	_, elsewhere := o.Columns[name]
-	return name, !elsewhere && slices.Contains(names[o.Task], name)
+	return name, !elsewhere && slices.Contains(fieldNames[o.Task], name)
 }
 
 func (o ReadOptions) check() error {
 	seen := map[string]bool{}
 	for meant, given := range o.Columns {
-		if !slices.Contains(names[o.Task], meant) {
-			return formats.Usagef("there is no field %s to take from a column (there are %s)", formats.Quote(meant), strings.Join(names[o.Task], ", "))
+		if !slices.Contains(fieldNames[o.Task], meant) {
+			return formats.Usagef("there is no field %s to take from a column (there are %s)", formats.Quote(meant), strings.Join(fieldNames[o.Task], ", "))
 		}
 		if seen[given] || given == "" {
 			return formats.Usagef("column %s is to be two fields, or none", formats.Quote(given))

@@ -74,7 +74,7 @@ func checkHeader(name string, header []string, opt ReadOptions) error {
 		known = known || ok
 	}
 	if !known {
-		return formats.Rejectf(name, "", "no column of the header %s is known (want some of %s)", formats.Quote(strings.Join(header, ", ")), strings.Join(names[opt.Task], ", ")).
+		return formats.Rejectf(name, "", "no column of the header %s is known (want some of %s)", formats.Quote(strings.Join(header, ", ")), strings.Join(fieldNames[opt.Task], ", ")).
 			WithHint("the first line names the columns; rename them with --columns text=NAME")
 	}
 	return nil
