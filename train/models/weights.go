@@ -67,23 +67,20 @@ func (w *weights) tensor(name string) (formats.Tensor, bool) {
 
 // matrix looks up a parameter of rows × cols.
 func (w *weights) matrix(into **autodiff.Value, name string, rows, cols int) {
-	w.find(into, name, rows, cols, []int64{int64(rows), int64(cols)})
+	w.find(name, []int64{int64(rows), int64(cols)}, pending{rows: rows, cols: cols, into: into})
 }
 
 // flippedMatrix looks up a parameter of rows × cols that is stored as cols × rows.
 func (w *weights) flippedMatrix(into **autodiff.Value, name string, rows, cols int) {
-	w.find(into, name, rows, cols, []int64{int64(cols), int64(rows)})
-	if n := len(w.pending); n > 0 && w.pending[n-1].into == into {
-		w.pending[n-1].flipped = true
-	}
+	w.find(name, []int64{int64(cols), int64(rows)}, pending{rows: rows, cols: cols, into: into, flipped: true})
 }
 
 // vector looks up a parameter of one dimension, a row.
 func (w *weights) vector(into **autodiff.Value, name string, n int) {
-	w.find(into, name, 1, n, []int64{int64(n)})
+	w.find(name, []int64{int64(n)}, pending{rows: 1, cols: n, into: into})
 }
 
-func (w *weights) find(into **autodiff.Value, name string, rows, cols int, shape []int64) {
+func (w *weights) find(name string, shape []int64, p pending) {
 	t, ok := w.tensor(name)
 	switch {
 	case !ok:
@@ -95,7 +92,8 @@ func (w *weights) find(into **autodiff.Value, name string, rows, cols int, shape
 		w.problems.Add(formats.Rejectf(w.ckpt.Path(), t.Name, "cannot compute with its dtype (got %s, want F64, F32, F16 or BF16)", t.DType))
 	}
 	w.used[t.Name] = true
-	w.pending = append(w.pending, pending{tensor: t, rows: rows, cols: cols, into: into})
+	p.tensor = t
+	w.pending = append(w.pending, p)
 }
 
 // ignorable reports whether a tensor is a buffer that old versions of transformers
