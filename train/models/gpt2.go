@@ -66,7 +66,7 @@ func readGPT2(o *options, classes []any) gpt2Spec {
 // gpt2Body is the first segment of GPT-2's paths.
 const gpt2Body = "transformer."
 
-func loadGPT2(ckpt *formats.Checkpoint, doc *strictjson.Object) (*gpt2, error) {
+func loadGPT2(ckpt *formats.Checkpoint, doc *strictjson.Object) (Model, error) {
 	o := &options{file: ckpt.Path(), doc: doc, tensors: ckpt.Len()}
 	m := newGPT2(readGPT2(o, gpt2Classes))
 	if err := o.problems.Err(); err != nil {

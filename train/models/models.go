@@ -111,5 +111,9 @@ func Load(ckpt *formats.Checkpoint) (Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return loadDecoder(ckpt, doc, s)
+	m, err := loadDecoder(ckpt, doc, s)
+	if err != nil {
+		return nil, err // and not a nil decoder in a Model
+	}
+	return m, nil
 }
