@@ -202,17 +202,14 @@ func (o *options) problem(wanted Problem, outputs int) Problem {
 // one where the checkpoint has none that fits.
 func (h *head) find(on *host, w *weights, width, outputs int, fresh bool) {
 	layer := func(path string, l *linear, out, in int, bias, fresh bool) {
-		if fresh {
-			h.fresh = append(h.fresh, path)
-			l.weight = autodiff.Frozen(out, in, autodiff.NewBuffer(out*in))
-			if bias {
-				l.bias = autodiff.Frozen(1, out, autodiff.NewBuffer(out))
-			}
-		} else {
-			w.matrix(&l.weight, path+".weight", out, in)
-			if bias {
-				w.vector(&l.bias, path+".bias", out)
-			}
+		if !fresh {
+			on.findLinear(w, path, l, out, in, bias)
+			return
+		}
+		h.fresh = append(h.fresh, path)
+		l.weight = autodiff.Frozen(out, in, autodiff.NewBuffer(out*in))
+		if bias {
+			l.bias = autodiff.Frozen(1, out, autodiff.NewBuffer(out))
 		}
 		on.addLinear(path, l, out, in)
 	}

@@ -49,15 +49,7 @@ func (m *decoder) find(w *weights) {
 		w.vector(into, path+".weight", n)
 		m.add(path, "weight", into)
 	}
-	layer := func(path string, l *linear, out, in int, bias bool) {
-		w.matrix(&l.weight, path+".weight", out, in)
-		if bias {
-			w.vector(&l.bias, path+".bias", out)
-		}
-		m.addLinear(path, l, out, in)
-	}
-	w.matrix(&m.embedding, "model.embed_tokens.weight", s.vocabulary, s.hidden)
-	m.add("model.embed_tokens", "weight", &m.embedding)
+	m.findTable(w, "model.embed_tokens", &m.embedding, s.vocabulary, s.hidden)
 	queries, keys := s.heads*s.headDim, s.keyValueHeads*s.headDim
 	for i := range s.layers {
 		b, path := new(block), fmt.Sprintf("model.layers.%d.", i)
@@ -74,24 +66,24 @@ func (m *decoder) find(w *weights) {
 			}
 		}
 		if s.fused {
-			layer(path+"self_attn.qkv_proj", &b.qkv, queries+2*keys, s.hidden, s.biases.qkv)
+			m.findLinear(w, path+"self_attn.qkv_proj", &b.qkv, queries+2*keys, s.hidden, s.biases.qkv)
 		} else {
-			layer(path+"self_attn.q_proj", &b.q, queries, s.hidden, s.biases.qkv)
-			layer(path+"self_attn.k_proj", &b.k, keys, s.hidden, s.biases.qkv)
-			layer(path+"self_attn.v_proj", &b.v, keys, s.hidden, s.biases.qkv)
+			m.findLinear(w, path+"self_attn.q_proj", &b.q, queries, s.hidden, s.biases.qkv)
+			m.findLinear(w, path+"self_attn.k_proj", &b.k, keys, s.hidden, s.biases.qkv)
+			m.findLinear(w, path+"self_attn.v_proj", &b.v, keys, s.hidden, s.biases.qkv)
 		}
 		if s.headNorms {
 			norm(path+"self_attn.q_norm", &b.queryNorm, s.headDim)
 			norm(path+"self_attn.k_norm", &b.keyNorm, s.headDim)
 		}
-		layer(path+"self_attn.o_proj", &b.o, s.hidden, queries, s.biases.output)
+		m.findLinear(w, path+"self_attn.o_proj", &b.o, s.hidden, queries, s.biases.output)
 		if s.fused {
-			layer(path+"mlp.gate_up_proj", &b.gateUp, 2*s.intermediate, s.hidden, s.biases.mlp)
+			m.findLinear(w, path+"mlp.gate_up_proj", &b.gateUp, 2*s.intermediate, s.hidden, s.biases.mlp)
 		} else {
-			layer(path+"mlp.gate_proj", &b.gate, s.intermediate, s.hidden, s.biases.mlp)
-			layer(path+"mlp.up_proj", &b.up, s.intermediate, s.hidden, s.biases.mlp)
+			m.findLinear(w, path+"mlp.gate_proj", &b.gate, s.intermediate, s.hidden, s.biases.mlp)
+			m.findLinear(w, path+"mlp.up_proj", &b.up, s.intermediate, s.hidden, s.biases.mlp)
 		}
-		layer(path+"mlp.down_proj", &b.down, s.hidden, s.intermediate, s.biases.mlp)
+		m.findLinear(w, path+"mlp.down_proj", &b.down, s.hidden, s.intermediate, s.biases.mlp)
 	}
 	norm("model.norm", &m.norm, s.hidden)
 }

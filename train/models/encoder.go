@@ -27,17 +27,13 @@ type encoderBlock struct {
 // of the pooler, which a task may find besides.
 func (m *encoder) find(w *weights) {
 	s := m.spec
-	layer := func(path string, l *linear, out, in int) { m.findLinear(w, path, l, out, in) }
-	table := func(path string, into **autodiff.Value, rows int) {
-		w.matrix(into, path+".weight", rows, s.hidden)
-		m.add(path, "weight", into)
-	}
+	layer := func(path string, l *linear, out, in int) { m.findLinear(w, path, l, out, in, true) }
 	w.leave = s.leave
 	at := s.body + "embeddings."
-	table(at+"word_embeddings", &m.tokens, s.vocabulary)
-	table(at+"position_embeddings", &m.positions, s.positions)
+	m.findTable(w, at+"word_embeddings", &m.tokens, s.vocabulary, s.hidden)
+	m.findTable(w, at+"position_embeddings", &m.positions, s.positions, s.hidden)
 	if s.types > 0 {
-		table(at+"token_type_embeddings", &m.types, s.types)
+		m.findTable(w, at+"token_type_embeddings", &m.types, s.types, s.hidden)
 	}
 	m.findNorm(w, at+"LayerNorm", &m.embedded, s.hidden)
 	for i := range s.layers {

@@ -96,12 +96,8 @@ func (m *gpt2) find(w *weights) {
 		m.addLinear(path, l, out, in)
 		m.flip(path, "weight")
 	}
-	table := func(path string, into **autodiff.Value, rows int) {
-		w.matrix(into, path+".weight", rows, s.hidden)
-		m.add(path, "weight", into)
-	}
-	table(gpt2Body+"wte", &m.tokens, s.vocabulary)
-	table(gpt2Body+"wpe", &m.positions, s.maxPositions)
+	m.findTable(w, gpt2Body+"wte", &m.tokens, s.vocabulary, s.hidden)
+	m.findTable(w, gpt2Body+"wpe", &m.positions, s.maxPositions, s.hidden)
 	for i := range s.layers {
 		b, path := new(gpt2Block), fmt.Sprintf("%sh.%d.", gpt2Body, i)
 		m.blocks = append(m.blocks, b)

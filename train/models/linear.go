@@ -36,9 +36,17 @@ func (l *linear) apply(t *autodiff.Tape, x *autodiff.Value, drop dropout) *autod
 	return y
 }
 
-// findLinear looks up a linear layer with a bias.
-func (h *host) findLinear(w *weights, path string, l *linear, out, in int) {
+// findLinear looks up a linear layer.
+func (h *host) findLinear(w *weights, path string, l *linear, out, in int, bias bool) {
 	w.matrix(&l.weight, path+".weight", out, in)
-	w.vector(&l.bias, path+".bias", out)
+	if bias {
+		w.vector(&l.bias, path+".bias", out)
+	}
 	h.addLinear(path, l, out, in)
+}
+
+// findTable looks up an embedding.
+func (h *host) findTable(w *weights, path string, into **autodiff.Value, rows, width int) {
+	w.matrix(into, path+".weight", rows, width)
+	h.add(path, "weight", into)
 }
