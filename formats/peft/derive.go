@@ -6,6 +6,7 @@ import (
 	"math"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
@@ -48,6 +49,10 @@ func ConfigFor(a *adapter.Adapter) (*Config, error) {
 		c.FanInFanOut = c.FanInFanOut || u.FanInFanOut
 	}
 	c.TieWeights = a.Tied
+	// What lies in a saved module is saved with it.
+	c.Selection.ModulesToSave = slices.DeleteFunc(slices.Clone(c.Selection.ModulesToSave), func(m string) bool {
+		return slices.ContainsFunc(c.Selection.ModulesToSave, func(holder string) bool { return strings.HasPrefix(m, holder+".") })
+	})
 	if len(count) == 0 {
 		if len(c.Selection.ModulesToSave) == 0 {
 			return nil, formats.Unfitf(a.Path, "", "it has no modules")

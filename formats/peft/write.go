@@ -1,6 +1,7 @@
 package peft
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
+	"github.com/seed-b982eded/graft/formats/safetensors"
 	"github.com/seed-b982eded/graft/internal/strictjson"
 )
 
@@ -141,16 +143,8 @@ func Write(dir string, a *adapter.Adapter) error {
 	if err := checkConfig(a, filepath.Join(dir, ConfigName)); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
-	if err != nil {
-		return formats.Outputf(file, err, "")
-	}
-	err = oracle.SerializeToWriter(tensors, map[string]string{"format": "pt"}, f)
-	if err2 := f.Close(); err == nil {
-		err = err2
-	}
-	if err != nil {
-		return formats.Outputf(file, err, "")
+	if err := writeWeights(a, file, tensors); err != nil {
+		return err
 	}
 	if err := os.WriteFile(filepath.Join(dir, ConfigName), a.Config, 0o666); err != nil {
 		return formats.Outputf(filepath.Join(dir, ConfigName), err, "")
@@ -158,9 +152,17 @@ func Write(dir string, a *adapter.Adapter) error {
 	return nil
 }
 
-// encodable reads all tensors under their PEFT keys.
-func encodable(a *adapter.Adapter, file string) (map[string]oracle.TensorView, error) {
-	out := map[string]oracle.TensorView{}
+// keyed is a tensor under its PEFT key.
+type keyed struct {
+	key   string
+	dtype oracle.DType
+	formats.Tensor
+}
+
+// encodable lists all tensors, none of which has been read yet.
+func encodable(a *adapter.Adapter, file string) ([]keyed, error) {
+	var out []keyed
+	have := map[string]bool{}
 	for _, e := range a.Entries {
 		keys, err := keysOf(e)
 		if err != nil {
@@ -171,23 +173,53 @@ func encodable(a *adapter.Adapter, file string) (map[string]oracle.TensorView, e
 			if err != nil {
 				return nil, formats.Outputf(file, err, "tensor %s", formats.Quote(keys[i]))
 			}
-			data, err := t.ReadAll()
-			if err != nil {
-				return nil, &formats.Error{Class: formats.ErrInput, File: a.Path, Tensor: t.Name, Err: err}
-			}
-			shape := make([]uint64, len(t.Shape))
-			for j, d := range t.Shape {
-				shape[j] = uint64(d)
-			}
-			if _, dup := out[keys[i]]; dup {
+			if have[keys[i]] {
 				return nil, formats.Outputf(file, nil, "tensor %s would be there twice", formats.Quote(keys[i]))
 			}
-			if out[keys[i]], err = oracle.NewTensorView(dtype, shape, data); err != nil {
-				return nil, formats.Outputf(file, err, "tensor %s", formats.Quote(keys[i]))
-			}
+			have[keys[i]] = true
+			out = append(out, keyed{keys[i], dtype, t})
 		}
 	}
 	return out, nil
+}
+
+// writeWeights writes the weight file. The library has no tensors without dimensions, such as
+// the counter of a normalisation that is saved whole; graft's own writer has.
+func writeWeights(a *adapter.Adapter, file string, tensors []keyed) error {
+	if slices.ContainsFunc(tensors, func(t keyed) bool { return len(t.Shape) == 0 }) {
+		shard := formats.Shard{Metadata: []formats.MetadataEntry{{Key: "format", Value: "pt"}}}
+		for _, t := range tensors {
+			t.Name = t.key
+			shard.Tensors = append(shard.Tensors, t.Tensor)
+		}
+		return safetensors.Write(context.Background(), file, shard, safetensors.WriteOptions{})
+	}
+	views := map[string]oracle.TensorView{}
+	for _, t := range tensors {
+		data, err := t.ReadAll()
+		if err != nil {
+			return &formats.Error{Class: formats.ErrInput, File: a.Path, Tensor: t.Name, Err: err}
+		}
+		shape := make([]uint64, len(t.Shape))
+		for i, n := range t.Shape {
+			shape[i] = uint64(n)
+		}
+		if views[t.key], err = oracle.NewTensorView(t.dtype, shape, data); err != nil {
+			return formats.Outputf(file, err, "tensor %s", formats.Quote(t.key))
+		}
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+	if err != nil {
+		return formats.Outputf(file, err, "")
+	}
+	err = oracle.SerializeToWriter(views, map[string]string{"format": "pt"}, f)
+	if err2 := f.Close(); err == nil {
+		err = err2
+	}
+	if err != nil {
+		return formats.Outputf(file, err, "")
+	}
+	return nil
 }
 
 // keysOf returns the keys under which PEFT stores an entry's tensors.

@@ -2,6 +2,7 @@ package peft
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -66,4 +67,25 @@ func TestWriteRefuses(t *testing.T) {
 	checkError(t, Write(t.TempDir(), cut), formats.ErrInput, `tensor "a"`, "unexpected EOF")
 
 	checkError(t, Write(t.TempDir()+"/none", fresh(plainConfig())), formats.ErrOutput, "no such file")
+}
+
+// A parameter without dimensions, as a normalisation's counter is, goes along.
+func TestWriteScalar(t *testing.T) {
+	a := fresh(plainConfig("modules_to_save", `["norm"]`))
+	count := formats.Tensor{Name: "n", DType: formats.I64, Shape: []int64{}, Data: strings.NewReader("\x07\x00\x00\x00\x00\x00\x00\x00")}
+	a.Entries = append(a.Entries, adapter.Entry{Module: "norm", Update: &adapter.Replace{Param: "num_batches_tracked", Value: count}})
+	dir := t.TempDir()
+	if err := Write(dir, a); err != nil {
+		t.Fatal(err)
+	}
+	back := mustRead(t, dir)
+	for _, e := range back.Entries {
+		if u, ok := e.Update.(*adapter.Replace); ok {
+			if raw, err := u.Value.ReadAll(); err != nil || e.Module != "norm" || len(u.Value.Shape) != 0 || raw[0] != 7 {
+				t.Errorf("got %+v, %v, %v", e, raw, err)
+			}
+			return
+		}
+	}
+	t.Error("the counter is missing")
 }

@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	"github.com/seed-b982eded/graft/formats"
+	"github.com/seed-b982eded/graft/formats/adapter"
 	"github.com/seed-b982eded/graft/formats/hf"
 	"github.com/seed-b982eded/graft/patch"
 )
@@ -18,6 +19,7 @@ const (
 	lowRank role = iota // factors of a weight
 	biased              // a bias on B
 	whole               // the tuned tensor itself
+	left                // not at all: the reason says why
 )
 
 // change is a tensor that is not the same in both models.
@@ -35,6 +37,7 @@ type pairing struct {
 	changes  []*change // in the base's order; new tensors last
 	same     int
 	baseOnly []string // tensors that the tuned model lacks
+	excluded []string // tensors that Options.Exclude leaves as they are
 	buffers  []string // that are computed, and only one model stores
 }
 
@@ -70,7 +73,11 @@ func newRename(base, tuned *patch.Model) rename {
 }
 
 // compare finds the tensors that differ, and decides what becomes of each.
-func compare(ctx context.Context, base, tuned *patch.Model, progress func(int64)) (*pairing, error) {
+func compare(ctx context.Context, base, tuned *patch.Model, opts *Options) (*pairing, error) {
+	exclude, err := adapter.NewNameFilter("exclude", opts.Exclude)
+	if err != nil {
+		return nil, err
+	}
 	if a, b := base.Config.ModelType, tuned.Config.ModelType; a != b && a != "" && b != "" {
 		return nil, unfit(tuned, "", "it is a %s, and the base is a %s", formats.Quote(b), formats.Quote(a))
 	}
@@ -87,6 +94,12 @@ func compare(ctx context.Context, base, tuned *patch.Model, progress func(int64)
 			continue
 		}
 		paired[u.Name] = true
+		if hit, err := exclude.Matches(module, u.Name); err != nil {
+			return nil, err
+		} else if hit {
+			p.excluded = append(p.excluded, u.Name)
+			continue
+		}
 		c := &change{module: module, param: param, base: t, tuned: u}
 		if bm, _ := base.Parameter(t.Name); param == "weight" || param == "bias" {
 			c.site, _ = base.Site(bm)
@@ -95,7 +108,7 @@ func compare(ctx context.Context, base, tuned *patch.Model, progress func(int64)
 			problems.Add(sameAsEmbedding(ctx, tuned, u, "it is tied to the input embedding in the base, and here it is another"))
 			continue
 		}
-		same, err := c.same(ctx, base, tuned, progress)
+		same, err := c.same(ctx, base, tuned, opts.Progress)
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return nil, err
@@ -108,10 +121,19 @@ func compare(ctx context.Context, base, tuned *patch.Model, progress func(int64)
 		}
 	}
 	for t := range tuned.Checkpoint.Tensors() {
-		if !paired[t.Name] {
-			problems.Add(p.onlyTuned(ctx, base, tuned, t))
+		if paired[t.Name] {
+			continue
 		}
+		module, _ := tuned.Parameter(t.Name)
+		if hit, err := exclude.Matches(module, t.Name); err != nil {
+			return nil, err
+		} else if hit {
+			p.excluded = append(p.excluded, t.Name)
+			continue
+		}
+		problems.Add(p.onlyTuned(ctx, base, tuned, t))
 	}
+	problems.Add(exclude.Unused("module or tensor"))
 	if err := problems.Err(); err != nil {
 		return nil, err
 	}
@@ -211,7 +233,7 @@ func (c *change) same(ctx context.Context, base, tuned *patch.Model, progress fu
 		t, u = patch.AsDType(t, narrow), patch.AsDType(u, narrow)
 	}
 	same, err := sameBytes(ctx, base, t, tuned, u, progress)
-	if err != nil || same || t.DType.IsFloat() {
+	if err != nil || same || t.DType.IsFloat() || c.site.Kind == patch.Other && base.Config.Quantization == "" { // such as a counter
 		return same, err
 	}
 	e := unfit(tuned, u.Name, "it differs from the base's, and %s has no difference that an adapter could hold", u.DType)
@@ -245,6 +267,7 @@ func (p *pairing) assign(base, tuned *patch.Model) {
 			continue
 		}
 		c.role = whole
+		last := c.module[strings.LastIndexByte(c.module, '.')+1:]
 		switch rows, cols := c.base.Matrix(); {
 		case c.resized() && !slices.Equal(c.base.Shape, c.tuned.Shape):
 			c.reason = "vocabulary"
@@ -257,6 +280,8 @@ func (p *pairing) assign(base, tuned *patch.Model) {
 			c.reason = "no matrix"
 		case c.site.Kind == patch.Conv && c.base.Shape[1] == 1:
 			c.reason = "perhaps a convolution of groups"
+		case c.site.Kind == patch.Linear && (last == "router" || last == "gate"), last == "embed_positions":
+			c.reason = "PEFT may have no factors for it" // routers of experts, positions with an offset
 		default:
 			if base.TiedInput(c.site.Module) {
 				c.head = tuned.Config.OutputHead()
@@ -290,4 +315,45 @@ func (p *pairing) assign(base, tuned *patch.Model) {
 			c.role, c.reason = whole, "in a module that is saved whole"
 		}
 	}
+}
+
+// complete adds the tensors that did not change of modules that are saved whole: PEFT loads
+// such a module with all that it has, or not at all.
+func (r *Result) complete(base, tuned *patch.Model) {
+	saved, have := map[string]bool{}, map[string]bool{}
+	for _, c := range r.changes {
+		have[c.tuned.Name] = true
+		if c.role == whole {
+			saved[c.module] = true
+		}
+	}
+	names := newRename(base, tuned)
+	stored := map[string]formats.Tensor{} // of the base, by the tuned model's names
+	for t := range base.Checkpoint.Tensors() {
+		module, param := base.Parameter(t.Name)
+		stored[names.of(module)+"."+param] = t
+	}
+	for t := range tuned.Checkpoint.Tensors() {
+		module, param := tuned.Parameter(t.Name)
+		if have[t.Name] || !inSaved(module, saved) || isBuffer(t) {
+			continue
+		}
+		if b, ok := stored[module+"."+param]; ok && slices.Equal(b.Shape, t.Shape) {
+			r.changes = append(r.changes, &change{module: module, param: param, base: b, tuned: t, role: whole, reason: unchanged})
+			r.layers = append(r.layers, nil)
+		}
+	}
+}
+
+// unchanged is why a tensor is saved that is the base's.
+const unchanged = "unchanged, but its module is saved whole"
+
+// inSaved reports whether a module or one that holds it is among those that are saved whole.
+func inSaved(module string, saved map[string]bool) bool {
+	for path := module; path != ""; path = path[:max(0, strings.LastIndexByte(path, '.'))] {
+		if saved[path] {
+			return true
+		}
+	}
+	return false
 }

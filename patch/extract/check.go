@@ -11,7 +11,7 @@ import (
 )
 
 // Merged says how a tensor of the base with the adapter merged into it differs from the
-// tuned model's, in the base's type.
+// tuned model's, where their types differ by value.
 type Merged struct {
 	Elements  int64   `json:"elements"`
 	Differing int64   `json:"differing"`
@@ -63,27 +63,34 @@ func (r *Result) check(ctx context.Context, base *patch.Model, progress func(int
 			a.Entries = append(a.Entries, e)
 		}
 	}
-	if len(a.Entries) == 0 {
-		return false, nil
-	}
-	plan, err := patch.NewModelPlan(base, patch.RoundOnce, patch.Weighted{Adapter: &a, Weight: 1})
-	if err != nil {
-		return false, err
-	}
-	merged := plan.Merge()
 	var x, y formats.Shard
-	for _, t := range plan.Targets() {
-		c := place[t.Tensor.Name]
-		if c == nil { // a bias that becomes no other
-			continue
-		}
-		m, _ := merged.Tensor(t.Tensor.Name)
+	pair := func(got formats.Tensor, c *change) {
 		want := c.tuned
-		if want.DType != m.DType {
-			want = patch.AsDType(want, m.DType)
+		want.Name = got.Name
+		x.Tensors, y.Tensors = append(x.Tensors, got), append(y.Tensors, want)
+	}
+	changed := map[string]bool{}
+	if len(a.Entries) > 0 {
+		plan, err := patch.NewModelPlan(base, patch.RoundOnce, patch.Weighted{Adapter: &a, Weight: 1})
+		if err != nil {
+			return false, err
 		}
-		want.Name = m.Name
-		x.Tensors, y.Tensors = append(x.Tensors, m), append(y.Tensors, want)
+		merged := plan.Merge()
+		for _, t := range plan.Targets() {
+			if c := place[t.Tensor.Name]; c != nil { // else a bias that becomes no other
+				m, _ := merged.Tensor(t.Tensor.Name)
+				pair(m, c)
+				changed[t.Tensor.Name] = true
+			}
+		}
+	}
+	for name, c := range place {
+		if !changed[name] { // left out: it stays as the base has it
+			pair(c.base, c)
+		}
+	}
+	if len(x.Tensors) == 0 {
+		return false, nil
 	}
 	got, err := formats.NewCheckpoint("the merged model", formats.SingleFile, []formats.Shard{x}, nil)
 	if err != nil {
@@ -119,9 +126,7 @@ func (r *Result) check(ctx context.Context, base *patch.Model, progress func(int
 		byTensor[c.tuned.Name] = m
 	}
 	for i := range r.Modules {
-		if m := &r.Modules[i]; m.Kind != "" {
-			m.Merged = byTensor[m.Tensor]
-		}
+		r.Modules[i].Merged = byTensor[r.Modules[i].Tensor]
 	}
 	return differ, nil
 }

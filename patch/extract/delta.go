@@ -35,6 +35,7 @@ type delta[T number] struct {
 	inOut               bool // stored as (in, out)
 	held                []T  // all of it, or nil
 	stats               Stats
+	largest             float64 // |Δ| of an element
 }
 
 // Stats describe the difference of a weight.
@@ -56,7 +57,7 @@ func newDelta[T number](ctx context.Context, c *change, basePath, tunedPath stri
 		held = make([]T, rows*cols)
 	}
 	step := d.blockRows()
-	type squares struct{ delta, base, noise float64 }
+	type squares struct{ delta, base, noise, largest float64 }
 	sums := make([]squares, (d.rows+step-1)/step)
 	units := ulpSquares(c.tuned.DType)
 	err := d.eachBlock(ctx, step, func(row, n int, w *work[T]) error {
@@ -70,6 +71,7 @@ func newDelta[T number](ctx context.Context, c *change, basePath, tunedPath stri
 		for i, x := range w.delta {
 			b, t := float64(w.base[i]), float64(w.tuned[i])
 			s.delta += float64(x) * float64(x)
+			s.largest = max(s.largest, math.Abs(float64(x)))
 			s.base += b * b
 			s.noise += units[math.Float32bits(float32(t))>>23&0xff]
 		}
@@ -82,8 +84,9 @@ func newDelta[T number](ctx context.Context, c *change, basePath, tunedPath stri
 	var all squares
 	for _, s := range sums {
 		all.delta, all.base, all.noise = all.delta+s.delta, all.base+s.base, all.noise+s.noise
+		all.largest = max(all.largest, s.largest)
 	}
-	d.held, d.stats = held, Stats{math.Sqrt(all.delta), math.Sqrt(all.base), math.Sqrt(all.noise)}
+	d.held, d.largest, d.stats = held, all.largest, Stats{math.Sqrt(all.delta), math.Sqrt(all.base), math.Sqrt(all.noise)}
 	return d, nil
 }
 
@@ -143,7 +146,11 @@ func (d *delta[T]) read(row, n int, w *work[T]) error {
 		return err
 	}
 	for i, x := range w.base {
-		w.delta[i] = w.tuned[i] - x
+		y := w.tuned[i] - x
+		if y-y != 0 {
+			return formats.Unfitf(d.tunedPath, d.tuned.Name, "the difference from the base is too large at row %d, column %d (%v from %v)", row+i/d.cols, i%d.cols, w.tuned[i], x)
+		}
+		w.delta[i] = y
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"sync/atomic"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -45,6 +46,10 @@ type Result struct {
 	Same     int      // tensors that did not change
 	BaseOnly []string // tensors that the tuned model lacks
 	Buffers  []string // computed tensors that only one of the models stores
+	Excluded []string // tensors that Options.Exclude leaves as the base has them
+	// Narrower says that the base has a tensor in a narrower type than the tuned model: no
+	// merge into it gives the tuned model's numbers.
+	Narrower bool
 	// NewVocabulary says that the tuned model knows another number of tokens: the base must be
 	// resized before it takes the adapter.
 	NewVocabulary bool
@@ -68,7 +73,7 @@ func Extract(ctx context.Context, base, tuned *patch.Model, opts Options) (*Resu
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	p, err := compare(ctx, base, tuned, opts.Progress)
+	p, err := compare(ctx, base, tuned, &opts)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +81,7 @@ func Extract(ctx context.Context, base, tuned *patch.Model, opts Options) (*Resu
 		return nil, unfit(tuned, "", "it is the same as the base: there is nothing to extract")
 	}
 	r := &Result{
-		Same: p.same, BaseOnly: p.baseOnly, Buffers: p.buffers,
+		Same: p.same, BaseOnly: p.baseOnly, Buffers: p.buffers, Excluded: p.excluded,
 		basePath: base.Checkpoint.Path(), tunedPath: tuned.Checkpoint.Path(), changes: p.changes, layers: make([]*Layer, len(p.changes)),
 	}
 	j := &job{opts: &opts, result: r}
@@ -88,12 +93,26 @@ func Extract(ctx context.Context, base, tuned *patch.Model, opts Options) (*Resu
 	if err != nil {
 		return nil, err
 	}
-	for i, c := range r.changes {
-		if c.role == lowRank && r.layers[i].Beyond {
-			c.role, c.reason = whole, "factors would be as large"
+	j.settle()
+	r.complete(base, tuned)
+	return r, r.assemble()
+}
+
+// settle gives weights without factors their role, and returns what those that are saved whole
+// take.
+func (j *job) settle() (bytes int64) {
+	for i, c := range j.result.changes {
+		if c.role != lowRank || j.result.layers[i].Whole == "" {
+			continue
+		}
+		c.role, c.reason = whole, j.result.layers[i].Whole
+		if c.reason == signsOfZero && !j.opts.bits() {
+			c.role = left
+		} else {
+			bytes += c.tuned.Size() * c.copies()
 		}
 	}
-	return r, r.assemble()
+	return bytes
 }
 
 // job is an extraction in work.
@@ -187,7 +206,7 @@ func (j *job) spend(ctx context.Context) error {
 		}
 	}
 	if left < 0 {
-		return formats.Usagef("%d bytes are too few: what cannot have factors takes %d", j.opts.Size, j.opts.Size-left)
+		return tooSmall(j.opts.Size, j.opts.Size-left)
 	}
 	if len(at) == 0 {
 		return nil
@@ -200,6 +219,9 @@ func (j *job) spend(ctx context.Context) error {
 	for len(wanted) > 0 {
 		if err := j.layers(ctx, wanted); err != nil {
 			return err
+		}
+		if left -= j.settle(); left < 0 {
+			return tooSmall(j.opts.Size, j.opts.Size-left)
 		}
 		spectra := make([][]float64, len(at))
 		for n, i := range at {
@@ -217,14 +239,24 @@ func (j *job) spend(ctx context.Context) error {
 			}
 		}
 	}
+	if slices.Max(ranks) == 0 && !slices.ContainsFunc(r.changes, func(c *change) bool { return c.role == whole }) {
+		return formats.Usagef("%d bytes hold no rank of any module (want at least %d)", j.opts.Size, slices.Min(costs))
+	}
 	for n, i := range at {
 		l := r.layers[i]
+		if l.Whole != "" {
+			continue
+		}
 		var err error
 		if r.layers[i], err = l.truncated(withoutNoise(l.Spectrum[:ranks[n]], l.Stats.Norm, l.Signal)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func tooSmall(size, want int64) error {
+	return formats.Usagef("%d bytes are too few: what cannot have factors takes %d", size, want)
 }
 
 // copies is how often a change is written: twice where a head shares the weight.
@@ -265,6 +297,7 @@ func (r *Result) assemble() error {
 		}
 	}
 	for i, c := range r.changes {
+		r.Narrower = r.Narrower || c.base.Data != nil && c.base.DType.Bits() < c.tuned.DType.Bits()
 		m := Module{Module: c.module, Param: c.param, Tensor: c.tuned.Name, Shape: c.tuned.Shape, Reason: c.reason}
 		entry := adapter.Entry{Module: c.module}
 		switch c.role {
@@ -277,6 +310,9 @@ func (r *Result) assemble() error {
 			value.Name = c.module + "." + c.param
 			entry.Update = &adapter.Replace{Param: c.param, Value: value}
 			m.Bytes = value.Size()
+		case left:
+			r.Modules = append(r.Modules, m)
+			continue
 		case biased:
 			delta, err := r.biasDelta(c, factors[c.module].B.DType)
 			if err != nil {
@@ -288,7 +324,7 @@ func (r *Result) assemble() error {
 			l := r.layers[i]
 			m.describe(l)
 			if len(l.Spectrum) == 0 {
-				m.Kind, m.Reason = "", "no bytes left for it"
+				m.Reason = "no bytes left for it"
 				r.Modules = append(r.Modules, m)
 				continue
 			}
@@ -331,8 +367,11 @@ func (c *change) headCopy(e adapter.Entry) adapter.Entry {
 func (m *Module) describe(l *Layer) {
 	norm := l.Stats.Norm
 	m.Rank, m.Norm, m.Signal, m.Exact = len(l.Spectrum), norm, l.Signal, l.Exact
-	m.Residual, m.Noise = l.Residual/norm, l.Stats.Noise/norm
-	m.Energy = max(0, 1-m.Residual*m.Residual)
+	m.Noise = l.Stats.Noise / norm
+	if m.Residual = 1; m.Rank > 0 {
+		m.Residual = l.Residual / norm
+		m.Energy = max(0, 1-m.Residual*m.Residual)
+	}
 	m.Bytes = l.bytes()
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -22,9 +23,16 @@ type Layer struct {
 	// largest one of a random matrix of that norm is likely to be.
 	Signal int
 	Exact  bool // the difference was decomposed whole
-	// Beyond says that as many ranks as pay were not enough.
-	Beyond bool
+	// Whole says why the weight has no factors and is to be saved whole; "" where it has some.
+	Whole string
 }
+
+// Why a weight has no factors.
+const (
+	asLarge     = "factors would be as large"
+	signsOfZero = "only the signs of zeros differ"
+	extreme     = "the squares of its difference are beyond float64"
+)
 
 // Store keeps finished layers for a later run of the same extraction. A key is unique for a
 // weight and what is asked of it. It is safe for concurrent use.
@@ -72,6 +80,15 @@ func factorize(ctx context.Context, c *change, opts *Options, k int, basePath, t
 // search decomposes a difference far enough, and makes its layer.
 func search[T number](ctx context.Context, c *change, opts *Options, d *delta[T], k int) (*Layer, error) {
 	l := &Layer{Stats: d.stats}
+	if d.largest == 0 {
+		l.Whole = signsOfZero
+	} else if !(d.stats.Norm > 1e-150 && d.stats.Norm < 1e150) {
+		l.Whole = extreme
+	}
+	if l.Whole != "" {
+		l.Stats = Stats{}
+		return l, nil
+	}
 	out, in := d.Dims()
 	limit := c.payingRank(opts)
 	next := k
@@ -96,13 +113,13 @@ func search[T number](ctx context.Context, c *change, opts *Options, d *delta[T]
 			break
 		}
 		if next >= limit {
-			l.Beyond = true
+			l.Whole = asLarge
 			return l, nil
 		}
 		next = min(2*next, limit)
 	}
 	if k == 0 && opts.Rank == 0 && next > limit {
-		l.Beyond = true
+		l.Whole = asLarge
 		return l, nil
 	}
 	l.Spectrum = svd.S[:next]
@@ -118,8 +135,13 @@ func search[T number](ctx context.Context, c *change, opts *Options, d *delta[T]
 	if err != nil {
 		return nil, err
 	}
-	l.Residual, err = d.residual(ctx, b, a)
-	return l, err
+	if l.Residual, err = d.residual(ctx, b, a); err != nil {
+		return nil, err
+	}
+	if x := opts.MaxError; x != nil && *x > 0 && l.Residual > *x*d.stats.Norm {
+		return &Layer{Stats: d.stats, Whole: fmt.Sprintf("factors of %s do not keep the error", l.A.DType)}, nil
+	}
+	return l, nil
 }
 
 // payingRank is from which rank on the factors take as much as the weight.

@@ -20,6 +20,9 @@ type Options struct {
 	// first; the rest is spent where a byte keeps most of the energy of all changes.
 	Size int64
 
+	// Exclude are patterns, in the form of PEFT's rank_pattern, of module paths or tensor names
+	// in the tuned model: what they match stays as the base has it.
+	Exclude []string
 	// DType of the factors: F64, F32, F16 or BF16. When it is not set, F64 for F64 weights and
 	// F32 for the others.
 	DType formats.DType
