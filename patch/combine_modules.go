@@ -67,6 +67,8 @@ func gather(list []Weighted, method CombineMethod) ([]*combineModule, []adapter.
 			case *adapter.Magnitude:
 				problems.Add(formats.Unfitf(path, "", "module %s: DoRA's magnitudes cannot be combined, for what they do depends on the base's weights", formats.Quote(e.Module)).
 					WithHint("merge each adapter into the base instead"))
+			case *adapter.BiasDelta:
+				problems.Add(formats.Unfitf(path, "", "module %s: a bias on B (lora_bias) cannot be combined", formats.Quote(e.Module)))
 			default:
 				problems.Add(formats.Unfitf(path, "", "module %s: an update of kind %s cannot be combined", formats.Quote(e.Module), u.Kind()))
 			}

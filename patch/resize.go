@@ -38,10 +38,10 @@ type ResizedModule struct {
 	Module  string  `json:"module"`
 	Shape   []int64 `json:"shape"` // (out, in, kernel…)
 	OldRank int64   `json:"old_rank"`
-	Rank    int64   `json:"rank"` // 0 where the module was left out
+	Rank    int64   `json:"rank"` // 0 where the module was left out or is saved whole
+	Whole   bool    `json:"whole,omitempty"`
 	Norm    float64 `json:"norm"` // ‖Δ‖ in the Frobenius norm
-	// Error is ‖Δ−Δ'‖/‖Δ‖ before the factors were rounded, the least that this rank allows; 0
-	// where Δ is zero.
+	// Error is ‖Δ−Δ'‖/‖Δ‖, of the factors as they are stored; 0 where Δ is zero.
 	Error         float64 `json:"error"`
 	EffectiveRank float64 `json:"effective_rank"` // of Δ, as lowrank.EffectiveRank has it; 0 where it is not known
 }
@@ -90,8 +90,11 @@ func Resize(ctx context.Context, a *adapter.Adapter, opts ResizeOptions) (*adapt
 		}
 		small := padRank(d.Truncated(min(ranks[i], len(d.S))), ranks[i])
 		stored, err := storeProduct(modules[i].module, small, u, opts.DType, modules[i].widest())
+		if err != nil {
+			return err
+		}
 		entries[i] = &adapter.Entry{Module: modules[i].module, Update: stored}
-		return err
+		return report[i].measure(p, stored, &opts)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -104,6 +107,20 @@ func Resize(ctx context.Context, a *adapter.Adapter, opts ResizeOptions) (*adapt
 	}
 	out.Entries = append(out.Entries, rest...)
 	return out, report, nil
+}
+
+// measure compares the factors as they are stored with what they were made of.
+func (m *ResizedModule) measure(p *lowrank.Product, stored *adapter.LowRank, opts *ResizeOptions) error {
+	q, err := lowrank.FromUpdate("", stored)
+	if err != nil || m.Norm == 0 {
+		return err
+	}
+	m.Error = lowrank.Distance(p, q) / m.Norm
+	if x := opts.MaxError; x != nil && *x > 0 && m.Error > *x {
+		return formats.Usagef("module %s: factors of %s leave an error of %.3g (want at most %g)", formats.Quote(m.Module), stored.A.DType, m.Error, *x).
+			WithHint("--dtype says which type they have")
+	}
+	return nil
 }
 
 // check refuses options that make no sense.

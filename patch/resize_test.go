@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
@@ -14,6 +15,7 @@ import (
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
 	"github.com/seed-b982eded/graft/patch"
+	"github.com/seed-b982eded/graft/patch/lowrank"
 )
 
 func resized(t *testing.T, a *adapter.Adapter, opts patch.ResizeOptions) (*adapter.Adapter, []patch.ResizedModule) {
@@ -207,5 +209,30 @@ func TestResizeRefuses(t *testing.T) {
 	got, _ := resized(t, adapterOf("p", entry("x", u), saved), patch.ResizeOptions{Rank: 1})
 	if len(got.Entries) != 2 || got.Entries[1].Module != "head" {
 		t.Errorf("the saved head is not there: %+v", got.Entries)
+	}
+}
+
+// What is reported of the error is that of the factors as they are stored, and an error that
+// they cannot keep is refused.
+func TestResizeErrorAsStored(t *testing.T) {
+	a := mustOpenAdapter(t, filepath.Join(peftData, "linear-f32", "adapter"))
+	small, report, err := patch.Resize(t.Context(), a, patch.ResizeOptions{Rank: 3, DType: formats.BF16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range report {
+		p, err1 := lowrank.FromUpdate("", a.Entries[i].Update.(*adapter.LowRank))
+		q, err2 := lowrank.FromUpdate("", small.Entries[i].Update.(*adapter.LowRank))
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		if want := lowrank.Distance(p, q) / lowrank.Norm(p); !(want > 1e-4) || math.Abs(m.Error-want) > 1e-9 {
+			t.Errorf("%s: error %g, want %g", m.Module, m.Error, want)
+		}
+	}
+	most := 1e-3
+	_, _, err = patch.Resize(t.Context(), a, patch.ResizeOptions{MaxError: &most, DType: formats.BF16})
+	if !errors.Is(err, formats.ErrUsage) || !strings.Contains(err.Error(), "factors of BF16 leave an error of 0.00") {
+		t.Errorf("got %v", err)
 	}
 }

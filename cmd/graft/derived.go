@@ -82,6 +82,9 @@ func derivedConfig(a *adapter.Adapter, sources []*adapter.Adapter) (*peft.Config
 		_, whole := e.Update.(*adapter.Replace)
 		return whole
 	})
+	if len(low.Entries) == 0 { // all is saved whole
+		return peft.ConfigFor(a)
+	}
 	cfg, err := peft.ConfigFor(&low)
 	if err != nil {
 		return nil, err

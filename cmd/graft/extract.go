@@ -27,7 +27,8 @@ func extractCommand() *cli.Command {
 			&cli.IntFlag{Name: "rank", Aliases: []string{"r"}, Usage: "give every module at most this rank"},
 			&cli.Float64Flag{Name: "energy", Usage: "keep this share of the squared norm of every module's change, above 0 and at most 1"},
 			&cli.Float64Flag{Name: "max-error", Usage: "lose at most this much of every module's change, relative to its norm, from 0 to less than 1"},
-			&cli.StringFlag{Name: "size", Usage: "let the adapter take at most `SIZE`, such as 20MB, spent where it keeps most"},
+			&cli.StringFlag{Name: "size", Usage: "let all tensors of the adapter take at most `SIZE`, such as 20MB, spent where it keeps most"},
+			&cli.StringSliceFlag{Name: "exclude", Usage: "leave the modules or tensors that `PATTERN` matches as the base has them, in the form of PEFT's rank_pattern; may be repeated"},
 			&cli.BoolFlag{Name: "exact", Usage: "decompose every difference whole, which takes minutes for a large layer"},
 			&cli.BoolFlag{Name: "no-check", Usage: "do not compare the merged model with the tuned one at the end"},
 			&cli.BoolFlag{Name: "resume", Usage: "keep finished layers on a failure or Ctrl-C, and go on from those of an earlier run"},
@@ -51,10 +52,13 @@ type extractResult struct {
 	Same     int              `json:"unchanged_tensors"`
 	BaseOnly []string         `json:"only_in_base,omitempty"`
 	Buffers  []string         `json:"buffers,omitempty"`
+	Excluded []string         `json:"excluded,omitempty"`
 	Modules  []extract.Module `json:"modules"`
 	Inputs   []inputFile      `json:"inputs"`
 
 	vocabulary bool
+	narrower   bool
+	modelType  string
 	checked    bool
 }
 
@@ -107,7 +111,7 @@ func extractAction(c *cli.Context) error {
 		opts.Store = store
 		r, err := extract.Extract(c.Context, models[0], models[1], opts)
 		if err == nil && !c.Bool("no-check") {
-			err = r.Check(c.Context, models[0], opts)
+			err = r.Check(c.Context, opts)
 		}
 		b.end()
 		return r, err
@@ -116,7 +120,8 @@ func extractAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	res.Modules, res.Same, res.BaseOnly, res.Buffers = r.Modules, r.Same, r.BaseOnly, r.Buffers
+	res.Modules, res.Same, res.BaseOnly, res.Buffers, res.Excluded = r.Modules, r.Same, r.BaseOnly, r.Buffers, r.Excluded
+	res.narrower, res.modelType = r.Narrower, models[1].Config.ModelType
 	res.vocabulary, res.checked = r.NewVocabulary, !c.Bool("no-check")
 	res.Energy, res.Residual = r.Energy()
 	res.notes(co)
@@ -148,7 +153,7 @@ func publishExtracted(c *cli.Context, co *console, res *extractResult, base *pat
 		}
 		return r, err
 	}
-	id, err := jobID(res.Inputs, opts.Rank, opts.Energy, opts.MaxError, opts.Size, opts.DType, opts.Exact)
+	id, err := jobID(res.Inputs, opts.Rank, opts.Energy, opts.MaxError, opts.Size, opts.DType, opts.Exact, opts.Exclude)
 	if err != nil {
 		return nil, err
 	}
@@ -173,5 +178,5 @@ func publishExtracted(c *cli.Context, co *console, res *extractResult, base *pat
 // extractOptions reads the flags that say how far.
 func extractOptions(c *cli.Context) (extract.Options, error) {
 	far, err := resizeOptions(c)
-	return extract.Options{Rank: far.Rank, Energy: far.Energy, MaxError: far.MaxError, Size: far.Size, DType: far.DType, Exact: c.Bool("exact")}, err
+	return extract.Options{Rank: far.Rank, Energy: far.Energy, MaxError: far.MaxError, Size: far.Size, DType: far.DType, Exact: c.Bool("exact"), Exclude: c.StringSlice("exclude")}, err
 }

@@ -6,12 +6,23 @@ import (
 	"math"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/seed-b982eded/graft/formats/hf"
 )
 
 // notes says what a user should know beside the numbers.
 func (r *extractResult) notes(co *console) {
 	if n := len(r.BaseOnly); n > 0 {
 		co.note("note: the tuned model lacks %s of the base, such as %s: the base's stay as they are", countOf(n, "tensor"), joinNames(r.BaseOnly[:min(n, 3)]))
+	}
+	if n := len(r.Excluded); n > 0 {
+		co.note("note: %s as the base has them, by --exclude", countOf(n, "tensor"))
+	}
+	if r.narrower {
+		co.note("note: the base has a narrower type than the tuned model: a merge rounds to it")
+	}
+	if hf.RenamedInMemory(r.modelType) {
+		co.note("note: in memory transformers 5 and PEFT have other names or copies for some modules of a %s: check what PEFT computes; graft merge goes by the files", r.modelType)
 	}
 	if r.vocabulary {
 		co.note("note: the tuned model has another vocabulary: the base must be resized to it before it takes the adapter")

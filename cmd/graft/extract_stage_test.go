@@ -37,7 +37,7 @@ func TestLayersStay(t *testing.T) {
 				t.Fatal(kept, err)
 			}
 		}
-		if _, err := s.Save("none", &extract.Layer{Beyond: true}); err != nil {
+		if _, err := s.Save("none", &extract.Layer{Whole: "beyond"}); err != nil {
 			t.Fatal(err)
 		}
 	}

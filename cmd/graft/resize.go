@@ -199,15 +199,28 @@ func (r *resizeResult) print(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s parameters of %s, %s of %s; nothing is lost\n", r.Out, countText(r.Params), countText(r.OldParams), sizeText(r.Bytes), sizeText(r.OldBytes))
 		return
 	}
-	left, least, most := 0, int64(math.MaxInt64), int64(0)
+	left, whole, least, most := 0, 0, int64(math.MaxInt64), int64(0)
 	for _, m := range r.Modules {
+		if m.Whole {
+			whole++
+			continue
+		}
 		if m.Rank == 0 {
 			left++
 			continue
 		}
 		least, most = min(least, m.Rank), max(most, m.Rank)
 	}
-	fmt.Fprintf(w, "%s: %s of rank %s", r.Out, countOf(len(r.Modules)-left, "module"), rangeText(least, most))
+	fmt.Fprintf(w, "%s: ", r.Out)
+	if n := len(r.Modules) - left - whole; n > 0 || whole == 0 {
+		fmt.Fprintf(w, "%s of rank %s", countOf(n, "module"), rangeText(least, most))
+	}
+	if whole > 0 {
+		if whole+left < len(r.Modules) {
+			fmt.Fprint(w, ", ")
+		}
+		fmt.Fprintf(w, "%s saved whole, for factors would be no better", countOf(whole, "weight"))
+	}
 	if left > 0 {
 		fmt.Fprintf(w, ", %d left out", left)
 	}

@@ -39,7 +39,12 @@ func flattened(ctx context.Context, base *patch.Model, a *adapter.Adapter, opts 
 	}
 	small, report := r.Adapter, make([]patch.ResizedModule, 0, len(r.Modules))
 	for _, m := range r.Modules {
-		report = append(report, patch.ResizedModule{Module: m.Module, Shape: m.Shape, OldRank: old[m.Module], Rank: int64(m.Rank), Norm: m.Norm, Error: m.Residual})
+		if m.Param != "weight" || m.Reason == extract.Unchanged {
+			continue
+		}
+		report = append(report, patch.ResizedModule{
+			Module: m.Module, Shape: m.Shape, OldRank: old[m.Module], Rank: int64(m.Rank), Whole: m.Kind == "Replace", Norm: m.Norm, Error: m.Residual,
+		})
 	}
 	if opts.Common {
 		same := patch.ResizeOptions{Rank: opts.Rank, Common: true, DType: opts.DType}

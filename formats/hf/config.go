@@ -106,11 +106,21 @@ func IsHead(module string) bool {
 }
 
 // outputHeads are the modules that transformers' get_output_embeddings returns.
-var outputHeads = []string{"lm_head", "embed_out", "cls.predictions.decoder", "lm_head.decoder", "vocab_projector", "generator_lm_head", "predictions.decoder"}
+var outputHeads = []string{"lm_head", "embed_out", "cls.predictions.decoder", "lm_head.decoder", "vocab_projector", "generator_lm_head", "predictions.decoder", "proj_out"}
 
 // IsOutputHead reports whether a module projects to the vocabulary.
 func IsOutputHead(module string) bool {
 	return slices.Contains(outputHeads, module) || strings.HasSuffix(module, ".lm_head")
+}
+
+// RenamedInMemory reports whether transformers 5 is known to name modules of a model type in
+// memory otherwise than its checkpoints do, or to have one weight in several modules that PEFT
+// wraps one by one.
+func RenamedInMemory(modelType string) bool {
+	return slices.Contains([]string{
+		"vit", "deit", "beit", "gpt_neox", "mixtral", "qwen2_moe", "qwen3_moe", "llava", "llava_next", "gemma3",
+		"t5", "mt5", "umt5", "bart", "mbart", "pegasus", "marian", "m2m_100",
+	}, modelType)
 }
 
 // OutputHead returns the module that projects to the vocabulary in a model of this type.
@@ -128,6 +138,8 @@ func (c Config) OutputHead() string {
 		return "predictions.decoder"
 	case "gpt_neox":
 		return "embed_out"
+	case "whisper":
+		return "proj_out"
 	}
 	return "lm_head"
 }

@@ -319,7 +319,7 @@ func (p *pairing) assign(base, tuned *patch.Model) {
 
 // complete adds the tensors that did not change of modules that are saved whole: PEFT loads
 // such a module with all that it has, or not at all.
-func (r *Result) complete(base, tuned *patch.Model) {
+func (r *Result) complete() {
 	saved, have := map[string]bool{}, map[string]bool{}
 	for _, c := range r.changes {
 		have[c.tuned.Name] = true
@@ -327,26 +327,26 @@ func (r *Result) complete(base, tuned *patch.Model) {
 			saved[c.module] = true
 		}
 	}
-	names := newRename(base, tuned)
+	names := newRename(r.base, r.tuned)
 	stored := map[string]formats.Tensor{} // of the base, by the tuned model's names
-	for t := range base.Checkpoint.Tensors() {
-		module, param := base.Parameter(t.Name)
+	for t := range r.base.Checkpoint.Tensors() {
+		module, param := r.base.Parameter(t.Name)
 		stored[names.of(module)+"."+param] = t
 	}
-	for t := range tuned.Checkpoint.Tensors() {
-		module, param := tuned.Parameter(t.Name)
+	for t := range r.tuned.Checkpoint.Tensors() {
+		module, param := r.tuned.Parameter(t.Name)
 		if have[t.Name] || !inSaved(module, saved) || isBuffer(t) {
 			continue
 		}
 		if b, ok := stored[module+"."+param]; ok && slices.Equal(b.Shape, t.Shape) {
-			r.changes = append(r.changes, &change{module: module, param: param, base: b, tuned: t, role: whole, reason: unchanged})
+			r.changes = append(r.changes, &change{module: module, param: param, base: b, tuned: t, role: whole, reason: Unchanged})
 			r.layers = append(r.layers, nil)
 		}
 	}
 }
 
-// unchanged is why a tensor is saved that is the base's.
-const unchanged = "unchanged, but its module is saved whole"
+// Unchanged is the reason for which a tensor is saved that is the base's.
+const Unchanged = "unchanged, but its module is saved whole"
 
 // inSaved reports whether a module or one that holds it is among those that are saved whole.
 func inSaved(module string, saved map[string]bool) bool {

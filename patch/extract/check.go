@@ -23,8 +23,8 @@ type Merged struct {
 // Check merges the adapter into the base, tensor by tensor, and compares with the tuned model
 // what it changes: the numbers are those that a merge will have. With a MaxError of 0, what does
 // not come out with the tuned model's bits is saved whole from then on.
-func (r *Result) Check(ctx context.Context, base *patch.Model, opts Options) error {
-	differ, err := r.check(ctx, base, opts.Progress)
+func (r *Result) Check(ctx context.Context, opts Options) error {
+	differ, err := r.check(ctx, opts.Progress)
 	if err != nil || !opts.bits() || !differ {
 		return err
 	}
@@ -41,11 +41,11 @@ func (r *Result) Check(ctx context.Context, base *patch.Model, opts Options) err
 	if err := r.assemble(); err != nil {
 		return err
 	}
-	_, err = r.check(ctx, base, opts.Progress)
+	_, err = r.check(ctx, opts.Progress)
 	return err
 }
 
-func (r *Result) check(ctx context.Context, base *patch.Model, progress func(int64)) (differ bool, err error) {
+func (r *Result) check(ctx context.Context, progress func(int64)) (differ bool, err error) {
 	// What a merge cannot place is left out: what the base has not, and another vocabulary.
 	place := map[string]*change{} // by the base's tensor
 	skip := map[string]bool{}
@@ -71,7 +71,7 @@ func (r *Result) check(ctx context.Context, base *patch.Model, progress func(int
 	}
 	changed := map[string]bool{}
 	if len(a.Entries) > 0 {
-		plan, err := patch.NewModelPlan(base, patch.RoundOnce, patch.Weighted{Adapter: &a, Weight: 1})
+		plan, err := patch.NewModelPlan(r.base, patch.RoundOnce, patch.Weighted{Adapter: &a, Weight: 1})
 		if err != nil {
 			return false, err
 		}

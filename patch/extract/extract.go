@@ -54,9 +54,9 @@ type Result struct {
 	// resized before it takes the adapter.
 	NewVocabulary bool
 
-	basePath, tunedPath string
-	changes             []*change
-	layers              []*Layer // nil for other roles
+	base, tuned *patch.Model
+	changes     []*change
+	layers      []*Layer // nil for other roles
 }
 
 const (
@@ -82,7 +82,7 @@ func Extract(ctx context.Context, base, tuned *patch.Model, opts Options) (*Resu
 	}
 	r := &Result{
 		Same: p.same, BaseOnly: p.baseOnly, Buffers: p.buffers, Excluded: p.excluded,
-		basePath: base.Checkpoint.Path(), tunedPath: tuned.Checkpoint.Path(), changes: p.changes, layers: make([]*Layer, len(p.changes)),
+		base: base, tuned: tuned, changes: p.changes, layers: make([]*Layer, len(p.changes)),
 	}
 	j := &job{opts: &opts, result: r}
 	if opts.Size != 0 {
@@ -94,7 +94,6 @@ func Extract(ctx context.Context, base, tuned *patch.Model, opts Options) (*Resu
 		return nil, err
 	}
 	j.settle()
-	r.complete(base, tuned)
 	return r, r.assemble()
 }
 
@@ -166,7 +165,7 @@ func (j *job) layer(ctx context.Context, c *change, k int) (*Layer, error) {
 		}
 	}
 	if l == nil {
-		if l, err = factorize(ctx, c, j.opts, k, j.result.basePath, j.result.tunedPath); err != nil {
+		if l, err = factorize(ctx, c, j.opts, k, j.result.base.Checkpoint.Path(), j.result.tuned.Checkpoint.Path()); err != nil {
 			return nil, err
 		}
 		if j.opts.Store != nil {
@@ -278,6 +277,7 @@ func (c *change) biasBytes(opts *Options) int64 {
 
 // assemble makes the adapter and the report.
 func (r *Result) assemble() error {
+	r.complete()
 	r.Adapter, r.Modules = &adapter.Adapter{}, nil
 	factors := map[string]*Layer{} // by module, of those that get some
 	for i, c := range r.changes {
@@ -303,7 +303,7 @@ func (r *Result) assemble() error {
 		switch c.role {
 		case whole:
 			if c.module == "" {
-				return formats.Unfitf(r.tunedPath, c.tuned.Name, "it belongs to no module that an adapter could save")
+				return formats.Unfitf(r.tuned.Checkpoint.Path(), c.tuned.Name, "it belongs to no module that an adapter could save")
 			}
 			r.NewVocabulary = r.NewVocabulary || c.reason == "vocabulary"
 			value := c.tuned
@@ -380,11 +380,11 @@ func (c *change) isEmbedding() bool { return c.site.Kind == patch.Embedding }
 
 // biasDelta returns tuned − base of a bias, as the bias that B gets.
 func (r *Result) biasDelta(c *change, dtype formats.DType) (*adapter.BiasDelta, error) {
-	old, err := lowrank.Read(r.basePath, c.base)
+	old, err := lowrank.Read(r.base.Checkpoint.Path(), c.base)
 	if err != nil {
 		return nil, err
 	}
-	delta, err := lowrank.Read(r.tunedPath, c.tuned)
+	delta, err := lowrank.Read(r.tuned.Checkpoint.Path(), c.tuned)
 	if err != nil {
 		return nil, err
 	}

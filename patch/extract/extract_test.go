@@ -241,7 +241,7 @@ func TestModel(t *testing.T) {
 		b, u := llama(rng, dtype, 0.02)
 		base, tuned := model(t, "base", llamaConfig, b...), model(t, "tuned", llamaConfig, u...)
 		r := run(t, base, tuned, extract.Options{Rank: 5})
-		if err := r.Check(t.Context(), base, extract.Options{Rank: 5}); err != nil {
+		if err := r.Check(t.Context(), extract.Options{Rank: 5}); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
@@ -297,7 +297,7 @@ func TestBitsWanted(t *testing.T) {
 	zero := 0.0
 	opts := extract.Options{MaxError: &zero}
 	r := run(t, base, tuned, opts)
-	if err := r.Check(t.Context(), base, opts); err != nil {
+	if err := r.Check(t.Context(), opts); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range r.Modules {

@@ -3,12 +3,14 @@
     python extract_pairs.py make --seed 1 --out DIR
     python extract_pairs.py check --dir DIR --adapters ADAPTERS
 
-`make` writes DIR/NAME/base and DIR/NAME/tuned, and DIR/pairs.json. `check` loads ADAPTERS/NAME on each base with PEFT and fails (one line on
-stderr, exit 1) where the logits are further from the tuned model's than 1e-5 of their norm, unmerged and, where PEFT can, merged.
+`make` writes DIR/NAME/base and DIR/NAME/tuned, and DIR/pairs.json. `check` loads each adapter ADAPTERS/NAME and ADAPTERS/NAME-exact on its base
+with PEFT and fails (one line on stderr, exit 1) where the outputs are further from the tuned model's than 1e-5 of their norm, unmerged and,
+where PEFT can, merged. The exact ones save everything whole, so that PEFT can always merge them.
 """
 
 import argparse
 import json
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -21,16 +23,24 @@ def tiny(**more):
 
 
 def pairs(t):
-    """Name, model, class to load it with, rank of the change (0 for norms alone), whether PEFT merges it."""
+    """Name, model, class to load it with, rank of the change (0 for vectors alone), whether PEFT merges it, what changes."""
     decoder = tiny(num_key_value_heads=2)
+    causal, classes = "AutoModelForCausalLM", "AutoModelForSequenceClassification"
+    qwen2 = lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**decoder, tie_word_embeddings=False))
+    bert = lambda: t.BertForSequenceClassification(t.BertConfig(**tiny()))
+    resnet = lambda: t.ResNetForImageClassification(t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], num_labels=3, layer_type="basic"))
     return [
-        ("qwen2", lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**decoder, tie_word_embeddings=False)), "AutoModelForCausalLM", 4, False),
-        ("qwen2-tied", lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**decoder, tie_word_embeddings=True)), "AutoModelForCausalLM", 4, False),
-        ("llama-tied", lambda: t.LlamaForCausalLM(t.LlamaConfig(**decoder, tie_word_embeddings=True)), "AutoModelForCausalLM", 3, False),
-        ("gpt2", lambda: t.GPT2LMHeadModel(t.GPT2Config(vocab_size=61, n_embd=48, n_layer=2, n_head=4, n_positions=64)), "AutoModelForCausalLM", 4, True),
-        ("bert", lambda: t.BertForSequenceClassification(t.BertConfig(**tiny())), "AutoModelForSequenceClassification", 4, True),
-        ("mistral", lambda: t.MistralForCausalLM(t.MistralConfig(**decoder)), "AutoModelForCausalLM", 5, True),
-        ("norms", lambda: t.LlamaForCausalLM(t.LlamaConfig(**decoder)), "AutoModelForCausalLM", 0, True),
+        ("qwen2", qwen2, causal, 4, False, ""),
+        ("qwen2-tied", lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**decoder, tie_word_embeddings=True)), causal, 4, False, ""),
+        ("llama-tied", lambda: t.LlamaForCausalLM(t.LlamaConfig(**decoder, tie_word_embeddings=True)), causal, 3, False, ""),
+        ("gpt2", lambda: t.GPT2LMHeadModel(t.GPT2Config(vocab_size=61, n_embd=48, n_layer=2, n_head=4, n_positions=64)), causal, 4, True, ""),
+        ("bert", bert, classes, 4, True, ""),
+        ("mistral", lambda: t.MistralForCausalLM(t.MistralConfig(**decoder)), causal, 5, True, ""),
+        ("norms", lambda: t.LlamaForCausalLM(t.LlamaConfig(**decoder)), causal, 0, True, ""),
+        ("weights-beside-biases", qwen2, causal, 4, True, r"q_proj\.weight"),
+        ("half-a-norm", bert, classes, 0, True, r"LayerNorm\.weight"),
+        ("a-bias", bert, classes, 0, True, r"layer\.1\.output\.dense\.bias"),
+        ("batch-norms", resnet, "AutoModelForImageClassification", 0, True, r"normalization\.weight"),
     ]
 
 
@@ -39,17 +49,21 @@ def make(args):
     import transformers
 
     listing = []
-    for name, build, auto, rank, merges in pairs(transformers):
+    for name, build, auto, rank, merges, only in pairs(transformers):
         model = build()
         with torch.no_grad():
             for p in model.parameters():
                 p.normal_(std=0.1)
+            model.eval()
             model.save_pretrained(args.out / name / "base")
-            for p in model.parameters():
+            for key, p in model.named_parameters():
+                if not re.search(only, key):
+                    continue
+                size = 0.5 if only else 0.02  # one of many has to be seen
                 if p.dim() < 2:
-                    p.add_(torch.randn_like(p), alpha=0.02)
+                    p.add_(torch.randn_like(p), alpha=size)
                 elif rank:
-                    p.add_(torch.randn(p.shape[0], rank) @ torch.randn(rank, p.shape[1]), alpha=0.02 / rank**0.5)
+                    p.add_(torch.randn(p.shape[0], rank) @ torch.randn(rank, p.shape[1]), alpha=size / rank**0.5)
             model.save_pretrained(args.out / name / "tuned")
         listing.append({"name": name, "auto": auto, "merges": merges})
     (args.out / "pairs.json").write_text(json.dumps(listing) + "\n")
@@ -61,25 +75,27 @@ def check_all(args):
     from peft import PeftModel
 
     warnings.simplefilter("ignore")
-    ids = torch.randint(0, 61, (2, 9))
+    ids, pixels = torch.randint(0, 61, (2, 9)), torch.randn(2, 3, 32, 32)
     worst = 0.0
     for pair in json.loads((args.dir / "pairs.json").read_text()):
         name, auto = pair["name"], getattr(transformers, pair["auto"])
+        inputs = {"pixel_values": pixels} if "Image" in pair["auto"] else {"input_ids": ids}
+        for adapter in (name, name + "-exact"):
+            with torch.no_grad():
+                want = auto.from_pretrained(args.dir / name / "tuned").eval()(**inputs).logits
+                base = auto.from_pretrained(args.dir / name / "base").eval()
 
-        def far(model, want):
-            return float((model(input_ids=ids).logits - want).norm() / want.norm())
+                def far(model):
+                    return float((model(**inputs).logits - want).norm() / want.norm())
 
-        with torch.no_grad():
-            want = auto.from_pretrained(args.dir / name / "tuned")(input_ids=ids).logits
-            base = auto.from_pretrained(args.dir / name / "base").eval()
-            check(far(base, want) > 1e-2, name, "the change is too small to see")
-            model = PeftModel.from_pretrained(base, args.adapters / name).eval()
-            apart = far(model, want)
-            check(apart <= 1e-5, name, "with the adapter the logits are off by", apart)
-            worst = max(worst, apart)
-            if pair["merges"]:
-                apart = far(model.merge_and_unload(), want)
-                check(apart <= 1e-5, name, "merged by PEFT the logits are off by", apart)
+                check(far(base) > 1e-3, name, "the change is too small to see")
+                model = PeftModel.from_pretrained(base, args.adapters / adapter).eval()
+                apart = far(model)
+                check(apart <= 1e-5, adapter, "with the adapter the outputs are off by", apart)
+                worst = max(worst, apart)
+                if pair["merges"] or adapter != name:
+                    apart = far(model.merge_and_unload())
+                    check(apart <= 1e-5, adapter, "merged by PEFT the outputs are off by", apart)
     print(json.dumps({"worst": worst}))
 
 
