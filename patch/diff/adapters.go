@@ -2,9 +2,12 @@ package diff
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"slices"
 
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -50,6 +53,8 @@ type Update struct {
 	EffectiveRank Number   `json:"effective_rank"` // exp of the entropy of σ/Σσ
 	StableRank    Number   `json:"stable_rank"`    // ‖ΔW‖²_F/σ₁²
 	Spectrum      []Number `json:"spectrum"`       // singular values, largest first
+
+	path string // of its adapter
 }
 
 // Similarity is φ(i,j) of the LoRA paper (Hu et al., 2021, §7.2) for the leading i
@@ -168,11 +173,10 @@ func (r *Result) modules(ctx context.Context, x, y *side, opts Options) error {
 		return err
 	}
 	r.Modules = make([]Module, len(names))
-	sums := make([]moments, len(names))
 	need := func(i int) int64 { return workBytes(x.entries[names[i]].Update, y.entries[names[i]].Update) }
 	err = parallel.Within(ctx, len(names), factorBudget, need, func(i int) (err error) {
 		u, v := x.entries[names[i]].Update, y.entries[names[i]].Update
-		r.Modules[i], sums[i], err = compareUpdates(names[i], u, v, x.adapter.Path, y.adapter.Path, places[i], opts.Progress)
+		r.Modules[i], err = compareUpdates(names[i], u, v, x.adapter.Path, y.adapter.Path, places[i], opts.Progress)
 		if opts.Progress != nil {
 			opts.Progress(storedBytes(u) + storedBytes(v))
 		}
@@ -181,22 +185,68 @@ func (r *Result) modules(ctx context.Context, x, y *side, opts Options) error {
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	var m moments
-	scaled := true
-	for i, s := range sums {
-		m.add(s)
-		scaled = scaled && r.Modules[i].What == Scaled
-	}
-	r.Total = totalOf(&m)
-	if scaled {
-		r.Scale = commonScale(r.Modules, m.xy/m.xx)
-	}
+	r.Total = totalOfModules(r.Modules)
+	r.Scale = commonScale(r.Modules)
 	return nil
 }
 
+// totalOfModules adds up modules whose ΔW have one shape or are on one side alone; nil where
+// there are none.
+func totalOfModules(modules []Module) *Total {
+	var a, b, d []float64
+	var cosines []float64
+	for _, m := range modules {
+		if m.What == Shape {
+			continue
+		}
+		x, y := m.norms()
+		a, b, d, cosines = append(a, x), append(b, y), append(d, float64(m.Distance)), append(cosines, float64(m.Cosine))
+	}
+	if len(a) == 0 {
+		return nil
+	}
+	// Norms of norms: no square overflows or vanishes.
+	x, y, z := floats.Norm(a, 2), floats.Norm(b, 2), floats.Norm(d, 2)
+	cosine := math.NaN()
+	if x > 0 && y > 0 {
+		cosine = 0
+		for i := range a {
+			if a[i] > 0 && b[i] > 0 {
+				cosine += cosines[i] * (a[i] / x) * (b[i] / y)
+			}
+		}
+		cosine = max(-1, min(1, cosine))
+	}
+	return &Total{Number(x), Number(y), Number(z), Number(ratio(z, x)), Number(cosine)}
+}
+
+// norms returns ‖ΔW‖ of both sides: 0 where one of them has none.
+func (m *Module) norms() (a, b float64) {
+	if m.A != nil {
+		a = float64(m.A.Norm)
+	}
+	if m.B != nil {
+		b = float64(m.B.Norm)
+	}
+	return a, b
+}
+
 // commonScale returns c where it is the scale of every module, to what rounding a scale into
-// a factor of a narrow type leaves of it.
-func commonScale(modules []Module, c float64) *Number {
+// a factor of a narrow type leaves of it: the one that is nearest to all.
+func commonScale(modules []Module) *Number {
+	largest := 0.0
+	for _, m := range modules {
+		if m.What != Scaled {
+			return nil
+		}
+		largest = max(largest, float64(m.A.Norm))
+	}
+	c, weights := 0.0, 0.0
+	for _, m := range modules {
+		w := float64(m.A.Norm) / largest
+		c, weights = c+float64(*m.Scale)*(w*w), weights+w*w
+	}
+	c /= weights
 	for _, m := range modules {
 		if math.Abs(float64(*m.Scale)-c) > 1e-3*math.Abs(c) {
 			return nil
@@ -208,80 +258,96 @@ func commonScale(modules []Module, c float64) *Number {
 
 // compareUpdates compares two updates of a module, of which one may be nil, and measures them
 // in the base where it has a place for one.
-func compareUpdates(module string, u, v adapter.Update, pathA, pathB string, at weights, progress func(int64)) (Module, moments, error) {
+func compareUpdates(module string, u, v adapter.Update, pathA, pathB string, at weights, progress func(int64)) (Module, error) {
 	m := Module{Module: module, What: Differs}
 	var p, q *lowrank.Product
 	var err error
 	if u != nil {
 		if m.A, p, err = read(u, pathA); err != nil {
-			return m, moments{}, err
+			return m, err
 		}
 	}
 	if v != nil {
 		if m.B, q, err = read(v, pathB); err != nil {
-			return m, moments{}, err
+			return m, err
 		}
 	}
-	s, err := m.compare(p, q)
+	err = m.compare(p, q)
 	if err == nil && at != (weights{}) {
 		err = m.amplify(p, q, at.a, at.b, progress)
 	}
-	return m, s, err
+	return m, err
 }
 
 // compare compares two products, of which one may be nil.
-func (m *Module) compare(p, q *lowrank.Product) (moments, error) {
+func (m *Module) compare(p, q *lowrank.Product) error {
 	if p != nil && q != nil && slices.Equal(m.A.Shape, m.B.Shape) {
 		return m.measure(p, q)
 	}
 	if p != nil {
 		if err := m.A.describeAlone(p); err != nil {
-			return moments{}, err
+			return m.fault(m.A, err)
 		}
 	}
 	if q != nil {
 		if err := m.B.describeAlone(q); err != nil {
-			return moments{}, err
+			return m.fault(m.B, err)
 		}
 	}
 	none := Number(math.NaN())
 	m.Cosine = none
 	switch {
 	case q == nil:
-		n := m.A.Norm
-		m.What, m.Distance, m.Relative = OnlyA, n, Number(ratio(float64(n), float64(n)))
-		return moments{xx: square(n), dd: square(n)}, nil
+		n := float64(m.A.Norm)
+		m.What, m.Distance, m.Relative = OnlyA, Number(n), Number(ratio(n, n))
+		return nil
 	case p == nil:
-		n := m.B.Norm
-		m.What, m.Distance, m.Relative = OnlyB, n, Number(ratio(float64(n), 0))
-		return moments{yy: square(n), dd: square(n)}, nil
+		n := float64(m.B.Norm)
+		m.What, m.Distance, m.Relative = OnlyB, Number(n), Number(ratio(n, 0))
+		return nil
 	}
 	m.What, m.Distance, m.Relative = Shape, none, none
-	return moments{}, nil
+	return nil
 }
-
-func square(n Number) float64 { return float64(n) * float64(n) }
 
 // read reads an update's factors.
 func read(u adapter.Update, path string) (*Update, *lowrank.Product, error) {
 	low, _ := adapter.LowRankOf(u)
 	p, err := lowrank.FromUpdate(path, low)
-	return &Update{Kind: u.Kind(), Shape: u.Shape(), Rank: low.Rank(), Scale: low.Scale}, p, err
+	return &Update{Kind: u.Kind(), Shape: u.Shape(), Rank: low.Rank(), Scale: low.Scale, path: path}, p, err
+}
+
+// fault says which update an error is about.
+func (m *Module) fault(u *Update, err error) error {
+	var e *formats.Error
+	if !errors.As(err, &e) || e.File != "" {
+		return err
+	}
+	named := *e
+	named.File, named.Detail = u.path, fmt.Sprintf("module %s: %s", formats.Quote(m.Module), e.Detail)
+	return &named
 }
 
 func (u *Update) describeAlone(p *lowrank.Product) error {
 	s, err := lowrank.SingularValues(p)
-	u.describe(s)
-	return err
+	if err != nil {
+		return err
+	}
+	return u.describe(s)
 }
 
-func (u *Update) describe(spectrum []float64) {
+// describe fails where a sum of singular values, each of which is finite, is not.
+func (u *Update) describe(spectrum []float64) error {
 	u.Norm, u.Spectrum = Number(lowrank.Tail(spectrum, 0)), numbers(spectrum)
 	u.EffectiveRank, u.StableRank = Number(lowrank.EffectiveRank(spectrum)), Number(lowrank.StableRank(spectrum))
+	if math.IsInf(float64(u.Norm), 0) {
+		return formats.Unfitf("", "", "the norm of ΔW is too large for float64")
+	}
+	return nil
 }
 
 // measure compares two updates of one shape.
-func (m *Module) measure(p, q *lowrank.Product) (s moments, err error) {
+func (m *Module) measure(p, q *lowrank.Product) error {
 	if p.S != q.S {
 		// One of them may have the scale in its factor, exactly.
 		p, q = folded(p), folded(q)
@@ -290,41 +356,88 @@ func (m *Module) measure(p, q *lowrank.Product) (s moments, err error) {
 	same := mat.Equal(p.B, q.B) && mat.Equal(p.A, q.A)
 	p, q, difference := joint(p, q)
 	x, err := lowrank.Decompose(p)
+	if err == nil {
+		err = m.A.describe(x.S)
+	}
 	if err != nil {
-		return s, err
+		return m.fault(m.A, err)
 	}
 	y := x
 	if !same {
-		if y, err = lowrank.Decompose(q); err != nil {
-			return s, err
-		}
+		y, err = lowrank.Decompose(q)
 	}
-	m.A.describe(x.S)
-	m.B.describe(y.S)
+	if err == nil {
+		err = m.B.describe(y.S)
+	}
+	if err != nil {
+		return m.fault(m.B, err)
+	}
 	i, j := lowrank.NumericalRank(x.S, out, in, 0x1p-52), lowrank.NumericalRank(y.S, out, in, 0x1p-52)
 	m.Input, m.Output = similarity(x.V, y.V, i, j), similarity(x.U, y.U, i, j)
-	a, b := float64(m.A.Norm), float64(m.B.Norm)
-	s = moments{xx: a * a, yy: b * b}
-	d := 0.0
+	a, b, d := float64(m.A.Norm), float64(m.B.Norm), 0.0
+	cosine, c := 1.0, 1.0
 	if same {
-		s.xy = s.xx
+		if a == 0 {
+			cosine = math.NaN()
+		}
 	} else {
-		s.xy, d = lowrank.Inner(p, q), lowrank.Norm(difference)
-		s.dd = d * d
+		if d = lowrank.Norm(difference); d-d != 0 {
+			return m.fault(m.B, formats.Unfitf("", "", "the distance from %s is too large for float64", formats.Quote(m.A.path)))
+		}
+		cosine, c = angle(p, q, a, b)
 	}
-	m.Distance, m.Relative, m.Cosine = Number(d), Number(ratio(d, a)), Number(s.cosine())
+	m.Distance, m.Relative, m.Cosine = Number(d), Number(ratio(d, a)), Number(cosine)
 	if d == 0 { // also where factors differ, as those of fresh adapters
 		m.What = Equal
-		return s, nil
+	} else if math.Abs(cosine) > nearlyParallel && beside(p, q, c) <= min(d, b)/100 {
+		n := Number(c)
+		m.What, m.Scale = Scaled, &n
 	}
-	if c := s.xy / s.xx; math.Abs(float64(m.Cosine)) > nearlyParallel {
-		left := lowrank.Distance(&lowrank.Product{B: p.B, A: p.A, S: p.S * c}, q)
-		if left <= min(d, b)/100 {
-			n := Number(c)
-			m.What, m.Scale = Scaled, &n
+	return nil
+}
+
+// angle returns the cosine between p and q of the norms a and b, NaN where one of them is
+// zero, and the number c for which c·p is nearest to q.
+func angle(p, q *lowrank.Product, a, b float64) (cosine, c float64) {
+	if a == 0 || b == 0 {
+		return math.NaN(), math.NaN()
+	}
+	p, i := balanced(p)
+	q, j := balanced(q)
+	xy := lowrank.Inner(p, q)
+	a, b = math.Ldexp(a, -i), math.Ldexp(b, -j)
+	return max(-1, min(1, xy/a/b)), math.Ldexp(xy/a/a, j-i)
+}
+
+// beside returns ‖q − c·p‖.
+func beside(p, q *lowrank.Product, c float64) float64 {
+	p, i := balanced(p)
+	q, j := balanced(q)
+	p.S *= math.Ldexp(c, i-j)
+	return math.Ldexp(lowrank.Distance(p, q), j)
+}
+
+// balanced returns p·2⁻ᵉ, with factors and a scale of about 1, and e: products of such are
+// far from the ends of float64, and have the same digits.
+func balanced(p *lowrank.Product) (*lowrank.Product, int) {
+	exp := 0
+	down := func(m *mat.Dense) *mat.Dense {
+		n := mat.Norm(m, 2)
+		if n == 0 || n-n != 0 {
+			return m
 		}
+		e := math.Ilogb(n)
+		exp += e
+		out := mat.DenseCopyOf(m)
+		out.Apply(func(_, _ int, x float64) float64 { return math.Ldexp(x, -e) }, out)
+		return out
 	}
-	return s, nil
+	b, a, s := down(p.B), down(p.A), p.S
+	if s != 0 {
+		e := math.Ilogb(s)
+		exp, s = exp+e, math.Ldexp(s, -e)
+	}
+	return &lowrank.Product{B: b, A: a, S: s}, exp
 }
 
 // nearlyParallel is below the cosine of any two updates of which one is the other scaled,

@@ -68,7 +68,7 @@ func BenchmarkAdapters(b *testing.B) {
 		u[i] = &adapter.LowRank{A: factor(r, n), B: factor(n, r), Scale: 2}
 	}
 	for b.Loop() {
-		if _, _, err := compareUpdates("m", u[0], u[1], "a", "b", weights{}, nil); err != nil {
+		if _, err := compareUpdates("m", u[0], u[1], "a", "b", weights{}, nil); err != nil {
 			b.Fatal(err)
 		}
 	}
