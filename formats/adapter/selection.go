@@ -184,6 +184,9 @@ func CompilePatterns(option string, patterns []Pattern) (*PatternMatcher, error)
 	for _, p := range patterns {
 		re, err := compile(`^(?:(.*\.)?(` + p.Key + `)$)`)
 		if err != nil {
+			if _, alone := compile(p.Key); alone != nil { // it says the user's own words
+				err = alone
+			}
 			return nil, fmt.Errorf("%s: %w", option, err)
 		}
 		m.compiled = append(m.compiled, re)
