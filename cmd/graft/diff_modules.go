@@ -20,18 +20,17 @@ type moduleRow struct {
 }
 
 // amplified adds up what a side's updates and the base have in common directions.
-type amplified struct{ delta, projected float64 } // squares of ‖ΔW‖ and ‖UᵀWV‖
+type amplified struct{ delta, projected float64 } // ‖ΔW‖ and ‖UᵀWV‖
 
 func (s *amplified) add(a *diff.Amplification, delta diff.Number) {
-	x, y := float64(delta), float64(a.Projected)
-	s.delta, s.projected = s.delta+x*x, s.projected+y*y
+	s.delta, s.projected = math.Hypot(s.delta, float64(delta)), math.Hypot(s.projected, float64(a.Projected))
 }
 
 func (s *amplified) text() string {
 	if s.delta == 0 {
 		return "–"
 	}
-	return short(math.Sqrt(s.delta / s.projected))
+	return short(s.delta / s.projected)
 }
 
 func printModules(t *tabwriter.Writer, list []diff.Module) {
@@ -96,7 +95,7 @@ func printModules(t *tabwriter.Writer, list []diff.Module) {
 		if grouped {
 			fmt.Fprintf(t, "%d\t", r.count)
 		}
-		distance, effective := math.Sqrt(r.dd), "–"
+		distance, effective := r.distance, "–"
 		if r.none {
 			distance = math.NaN()
 		}
@@ -104,7 +103,7 @@ func printModules(t *tabwriter.Writer, list []diff.Module) {
 			effective = arrow(fmt.Sprintf("%.1f", r.effA/n), fmt.Sprintf("%.1f", r.effB/n))
 		}
 		n := float64(r.similar)
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t", r.rank, short(math.Sqrt(r.xx)), short(math.Sqrt(r.yy)), short(distance),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t", r.rank, short(r.normA), short(r.normB), short(distance),
 			short(r.relative()), cosineText(diff.Number(r.cosine())), effective, fraction(r.input/n), fraction(r.output/n))
 		if measured {
 			fmt.Fprintf(t, "%s\t", arrow(r.base[0].text(), r.base[1].text()))

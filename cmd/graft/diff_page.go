@@ -66,18 +66,35 @@ func (r *diffResult) page(tolerance float64) *html.Page {
 	return p
 }
 
-// mostChanged is the item that changed most.
+// mostChanged is the item that changed most: a module if one did, else a tensor. What
+// cannot be compared is more than a change.
 func (r *diffResult) mostChanged() int {
-	most, at := -1.0, 0
+	most, at := 0.0, 0
+	take := func(i int, relative float64) {
+		if math.IsNaN(relative) {
+			relative = math.Inf(1)
+		}
+		if relative > most {
+			most, at = relative, i
+		}
+	}
 	for i, m := range r.Modules {
-		if x := float64(m.Relative); x > most {
-			most, at = x, i
+		take(i, float64(m.Relative))
+	}
+	if most > 0 {
+		return at
+	}
+	for i, m := range r.Modules {
+		if m.What != diff.Equal {
+			return i
 		}
 	}
 	for i, t := range r.Tensors {
-		if len(r.Modules) == 0 && t.Values != nil && float64(t.Values.Relative) > most {
-			most, at = float64(t.Values.Relative), i
+		relative := math.NaN()
+		if t.Values != nil {
+			relative = float64(t.Values.Relative)
 		}
+		take(len(r.Modules)+i, relative)
 	}
 	return at
 }

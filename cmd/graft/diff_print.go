@@ -31,12 +31,8 @@ func (r *diffResult) summary(tolerance float64) string {
 	if scaled {
 		add("%s is %s × %s in %s", b, scaleText(*r.Scale), a, allOf(len(r.Modules), "module"))
 	}
-	if n := len(modules); n > 0 && !scaled {
-		text := fmt.Sprintf("ΔW differs in %s", someOf(n, len(r.Modules), "module"))
-		if t := r.Total; t != nil {
-			text += fmt.Sprintf(", by %s (‖A‖ %s, ‖B‖ %s, cosine %s)", relativeText(t.Relative, t.Distance), short(float64(t.NormA)), short(float64(t.NormB)), cosineText(t.Cosine))
-		}
-		add("%s", text)
+	if !scaled {
+		said = append(said, r.moduleSentences(modules)...)
 	}
 	tensors, retyped := splitRetyped(tensors)
 	if n := len(tensors); n > 0 {
@@ -69,6 +65,34 @@ func (r *diffResult) summary(tolerance float64) string {
 		return strings.Join(said, "; ")
 	}
 	return fmt.Sprintf("A = %s, B = %s: %s", a, b, strings.Join(said, "; "))
+}
+
+// moduleSentences says how modules differ: in what they add, which is measured, in its shape,
+// or in being there.
+func (r *diffResult) moduleSentences(modules []diff.Module) (said []string) {
+	var measured, shaped, idle int
+	for _, m := range modules {
+		switch {
+		case m.What == diff.Shape:
+			shaped++
+		case m.Distance != 0:
+			measured++
+		default:
+			idle++
+		}
+	}
+	of := func(n int) string { return someOf(n, len(r.Modules), "module") }
+	if t := r.Total; measured > 0 {
+		said = append(said, fmt.Sprintf("ΔW differs in %s, by %s (‖A‖ %s, ‖B‖ %s, cosine %s)", of(measured),
+			relativeText(t.Relative, t.Distance), short(float64(t.NormA)), short(float64(t.NormB)), cosineText(t.Cosine)))
+	}
+	if shaped > 0 {
+		said = append(said, fmt.Sprintf("ΔW has another shape in %s and cannot be compared there", of(shaped)))
+	}
+	if idle > 0 {
+		said = append(said, fmt.Sprintf("%s %s on one side alone and %s nothing", of(idle), verb(idle, "is", "are"), verb(idle, "adds", "add")))
+	}
+	return said
 }
 
 // likeness says what the weights have in common where none of them counts as different.

@@ -9,15 +9,16 @@ import (
 
 // spread is a row of a table of tensors or modules: one of them, or a group over layers.
 type spread struct {
-	name       string
-	count      int
-	worst      string // the one that changed most
-	worstBy    float64
-	xx, yy, dd float64 // squares of ‖A‖, ‖B‖ and ‖B − A‖
-	xy         float64
-	one        [2]float64 // relative change and cosine of the last one
-	none       bool       // some have nothing to measure
-	first      bool       // some are more than a change: they are listed first
+	name         string
+	count        int
+	worst        string // the one that changed most
+	worstBy      float64
+	normA, normB float64
+	distance     float64    // ‖B − A‖
+	angle        float64    // cosine of all so far
+	one          [2]float64 // relative change and cosine of the last one
+	none         bool       // some have nothing to measure
+	first        bool       // some are more than a change: they are listed first
 }
 
 func (s *spread) add(name string, a, b, d, cosine, relative diff.Number) {
@@ -30,13 +31,21 @@ func (s *spread) add(name string, a, b, d, cosine, relative diff.Number) {
 	if s.worst == "" || by > s.worstBy {
 		s.worst, s.worstBy = name, by
 	}
-	x, y, z := float64(a), float64(b), float64(d)
-	if math.IsNaN(z) {
+	x, y := float64(a), float64(b)
+	if math.IsNaN(x) || math.IsNaN(y) {
 		return
 	}
-	s.xx, s.yy, s.dd = s.xx+x*x, s.yy+y*y, s.dd+z*z
-	if x > 0 && y > 0 {
-		s.xy += float64(cosine) * x * y
+	oldA, oldB := s.normA, s.normB
+	s.normA, s.normB = math.Hypot(oldA, x), math.Hypot(oldB, y) // of any size, as no square is
+	if math.IsNaN(float64(d)) {
+		return
+	}
+	s.distance = math.Hypot(s.distance, float64(d))
+	if s.normA > 0 && s.normB > 0 {
+		s.angle *= (oldA / s.normA) * (oldB / s.normB)
+		if x > 0 && y > 0 {
+			s.angle += float64(cosine) * (x / s.normA) * (y / s.normB)
+		}
 	}
 }
 
@@ -46,20 +55,20 @@ func (s *spread) relative() float64 {
 		return s.one[0]
 	case s.none:
 		return math.NaN()
-	case s.dd == 0:
+	case s.distance == 0:
 		return 0
 	}
-	return math.Sqrt(s.dd / s.xx)
+	return s.distance / s.normA
 }
 
 func (s *spread) cosine() float64 {
 	switch {
 	case s.count == 1:
 		return s.one[1]
-	case s.none || s.xx == 0 || s.yy == 0:
+	case s.none || s.normA == 0 || s.normB == 0:
 		return math.NaN()
 	}
-	return max(-1, min(1, s.xy/math.Sqrt(s.xx)/math.Sqrt(s.yy)))
+	return max(-1, min(1, s.angle))
 }
 
 // byChange sorts rows: first those that are more than a change, then the largest relative

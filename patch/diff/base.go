@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -71,7 +72,7 @@ func directionsOf(p *lowrank.Product) (*directions, error) {
 const projectBytes = 8 << 20
 
 // project reads a weight once, row by row, adds up UᵀWV for all directions, and returns
-// ‖W‖². A W that is NaN or infinite somewhere is [formats.ErrInput].
+// ‖W‖. A W that is NaN or infinite somewhere, or whose norm is, is [formats.ErrInput].
 func (w *Weight) project(list []*directions, progress func(int64)) (float64, error) {
 	t := w.Tensor
 	rows, cols := t.Matrix()
@@ -127,7 +128,12 @@ func (w *Weight) project(list []*directions, progress func(int64)) (float64, err
 				}
 				sum += x * x
 			}
-			norm += sum
+			// A sum that is near the ends of float64 has overflowed, or lost what vanished.
+			length := math.Sqrt(sum)
+			if !(smallSafe < length && length < largeSafe) {
+				length = floats.Norm(of, 2)
+			}
+			norm = math.Hypot(norm, length)
 		}
 		var rows *mat.Dense
 		if right != nil {
@@ -149,6 +155,13 @@ func (w *Weight) project(list []*directions, progress func(int64)) (float64, err
 		if progress != nil {
 			progress(int64(len(raw)))
 		}
+	}
+	whole := norm
+	for _, d := range list {
+		whole += mat.Norm(d.core, 2)
+	}
+	if whole-whole != 0 {
+		return 0, formats.Rejectf(w.File, t.Name, "its norm is too large for float64")
 	}
 	return norm, nil
 }
@@ -179,13 +192,13 @@ func (m *Module) amplify(p, q *lowrank.Product, a, b *Weight, progress func(int6
 	if y != nil && (b == first || b.is(first)) {
 		list = append(list, y)
 	}
-	square, err := first.project(list, progress)
+	norm, err := first.project(list, progress)
 	if err != nil {
 		return err
 	}
-	m.Base.Norm = Number(math.Sqrt(square))
+	m.Base.Norm = Number(norm)
 	if y != nil && !slices.Contains(list, y) {
-		if square, err = b.project([]*directions{y}, progress); err != nil {
+		if norm, err = b.project([]*directions{y}, progress); err != nil {
 			return err
 		}
 	}
@@ -193,7 +206,7 @@ func (m *Module) amplify(p, q *lowrank.Product, a, b *Weight, progress func(int6
 		m.Base.A = x.amplification(m.A.Norm, m.Base.Norm)
 	}
 	if y != nil {
-		m.Base.B = y.amplification(m.B.Norm, Number(math.Sqrt(square)))
+		m.Base.B = y.amplification(m.B.Norm, Number(norm))
 	}
 	return nil
 }

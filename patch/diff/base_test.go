@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
@@ -207,5 +208,42 @@ func TestBaseOddities(t *testing.T) {
 	_, err = diff.Adapters(t.Context(), lowRank("m", a, b, 1), lowRank("m", a, b, 1), diff.Options{Base: find})
 	if !errors.Is(err, formats.ErrInput) || err.Error() != `reading "base": tensor "w": NaN at row 3, column 4` {
 		t.Errorf("of a NaN: %v", err)
+	}
+}
+
+// TestBaseOfAnySize: squares of a weight's elements need no place in float64; a norm that has
+// none is refused.
+func TestBaseOfAnySize(t *testing.T) {
+	rng := rand.New(rand.NewPCG(13, 14))
+	w, a, b := dense(rng, 17, 11), dense(rng, 3, 11), dense(rng, 17, 3)
+	measure := func(w *mat.Dense) (*diff.Base, error) {
+		place := diff.Weight{Tensor: encoded("w", w, formats.F64), File: "base"}
+		r, err := diff.Adapters(t.Context(), lowRank("m", a, b, 1), lowRank("m", a, b, 2), diff.Options{
+			Base: func(*adapter.Adapter, adapter.Entry) (diff.Weight, error) { return place, nil },
+		})
+		if err != nil {
+			return nil, err
+		}
+		return r.Modules[0].Base, nil
+	}
+	one, err := measure(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, exp := range []int{-900, -540, 530, 1000} { // powers of two change no digit
+		var far mat.Dense
+		far.Apply(func(_, _ int, x float64) float64 { return math.Ldexp(x, exp) }, w)
+		m, err := measure(&far)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []float64{math.Ldexp(float64(one.Norm), exp), math.Ldexp(float64(one.A.Projected), exp), math.Ldexp(float64(one.A.Random), exp), math.Ldexp(float64(one.B.Factor), -exp)}
+		for i, got := range []diff.Number{m.Norm, m.A.Projected, m.A.Random, m.B.Factor} {
+			near(t, "number of W·2^"+strconv.Itoa(exp), got, &want[i], 1e-15)
+		}
+	}
+	w.Scale(8e307/mat.Max(w), w)
+	if _, err = measure(w); !errors.Is(err, formats.ErrInput) || err.Error() != `reading "base": tensor "w": its norm is too large for float64` {
+		t.Errorf("of a norm that is none: %v", err)
 	}
 }

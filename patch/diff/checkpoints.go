@@ -33,7 +33,8 @@ type Result struct {
 	Modules []Module `json:"modules"` // of two adapters, all of them
 	Config  []Key    `json:"config"`
 	Files   []File   `json:"files"`
-	// Total is over all ΔW of two adapters, or all float tensors that differ.
+	// Total is over all float tensors that differ; of two adapters over all ΔW, but for those
+	// of two shapes.
 	Total *Total `json:"total,omitempty"`
 	// Scale: all of B's ΔW are A's times this number.
 	Scale *Number `json:"scale,omitempty"`
