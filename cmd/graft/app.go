@@ -204,7 +204,7 @@ func flagDefault(f cli.DocGenerationFlag) string {
 func commonFlags() []cli.Flag {
 	return []cli.Flag{
 		jsonFlag(),
-		&cli.StringFlag{Name: "report", Usage: "also write the result as JSON to `FILE`"},
+		&cli.StringFlag{Name: "report", Usage: "also write the result as JSON to `FILE`, in place of an earlier report"},
 		&cli.IntFlag{Name: "workers", Usage: "work on `N` pieces at once (default: one a processor); the result does not depend on it"},
 		&cli.BoolFlag{Name: "quiet", Usage: "no progress and no notes"},
 	}

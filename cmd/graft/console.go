@@ -81,11 +81,14 @@ func (co *console) emit(result any, text func(w io.Writer)) error {
 	return err
 }
 
-// checkReport refuses a report over an input or over the output, before any work is
-// done. out is "" where there is none.
+// checkReport refuses a report over an input, over the output or over a file of another
+// kind, before any work is done. out is "" where there is none.
 func (co *console) checkReport(out string, inputs ...string) error {
 	if co.report == "" {
 		return nil
+	}
+	if err := checkNotStdout("report", co.report); err != nil {
+		return err
 	}
 	if out != "" && overlap(co.report, out) {
 		return formats.Usagef("report %s overlaps output %s", formats.Quote(co.report), formats.Quote(out))
@@ -95,7 +98,7 @@ func (co *console) checkReport(out string, inputs ...string) error {
 			return err
 		}
 	}
-	return atomicfile.Check(co.report, false, true)
+	return checkReplace(co.report)
 }
 
 // overlap reports whether one of two paths is the other or lies in it. Both may be
@@ -126,7 +129,7 @@ func encodeJSON(v any) ([]byte, error) {
 	return append(data, '\n'), err
 }
 
-// writeJSON writes a file whole or not at all, replacing an old one.
+// writeJSON writes a file whole or not at all; what [checkReplace] lets pass is replaced.
 func writeJSON(path string, v any) error {
 	data, err := encodeJSON(v)
 	if err != nil {
@@ -135,8 +138,12 @@ func writeJSON(path string, v any) error {
 	return writeWhole(path, data)
 }
 
-// writeWhole writes a file whole or not at all, replacing an old one.
+// writeWhole writes a report or a page whole or not at all; what [checkReplace] lets pass,
+// which may be another file than when the work began, is replaced.
 func writeWhole(path string, data []byte) error {
+	if err := checkReplace(path); err != nil {
+		return err
+	}
 	stage, err := atomicfile.NewFile(path, atomicfile.Options{Force: true})
 	if err != nil {
 		return err

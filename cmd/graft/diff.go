@@ -34,7 +34,7 @@ func diffCommand() *cli.Command {
 			&cli.Float64Flag{Name: "tolerance", Usage: "let only weights count that differ by more than X times A's norm (Frobenius), whatever their types; 0 takes equal values"},
 			&cli.StringFlag{Name: "base", Usage: "of two adapters the base `MODEL`: how much each strengthens directions that the base has already"},
 			weightsFlag(),
-			&cli.StringFlag{Name: "html", Usage: "also write a report to `FILE`, one page that needs nothing else"},
+			&cli.StringFlag{Name: "html", Usage: "also write a report to `FILE`, one page that needs nothing else, in place of an earlier one"},
 			&cli.StringSliceFlag{Name: "only", Usage: "compare only the tensors or modules that `PATTERN` matches, in the form of PEFT's rank_pattern; may be repeated"},
 		}, commonFlags()...),
 		Action: diffAction,

@@ -124,7 +124,7 @@ graft COMMAND [flags and paths in any order]
   of it is good, and not before: after an error or Ctrl-C there is no output, an older one is as it was,
   and nothing else is left behind. Only training keeps what it has learned when it is interrupted.
 - graft never writes to its inputs or into them, nor through a symbolic link, and replaces an older output
-  only with ` + "`--force`" + `.
+  only with ` + "`--force`" + `. ` + "`--report`" + ` and ` + "`--html`" + ` replace an earlier report or page, or an empty file, and no other.
 - The same inputs and flags give the same bytes, on any number of processors.
 
 Most commands that work on models take these:

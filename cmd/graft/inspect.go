@@ -34,7 +34,7 @@ func inspectCommand() *cli.Command {
 			&cli.BoolFlag{Name: "tensors", Usage: "list every tensor"},
 			&cli.BoolFlag{Name: "layers", Usage: "list every layer of an ONNX model by itself"},
 			weightsFlag(),
-			&cli.StringFlag{Name: "html", Usage: "also write a report to `FILE`, one page that needs nothing else; of an adapter with what --check and --advice find"},
+			&cli.StringFlag{Name: "html", Usage: "also write a report to `FILE`, one page that needs nothing else, in place of an earlier one; of an adapter with what --check and --advice find"},
 		}, slices.Concat(spectrumFlags(), checkFlags(), commonFlags())...),
 		Action: inspectAction,
 	}
@@ -235,10 +235,14 @@ func inspectAdapter(c *cli.Context, co *console, path string) (*inspectResult, e
 		return nil, err
 	}
 	defer a.Close()
-	if err := co.checkReport("", path); err != nil {
+	inputs := []string{path}
+	if c.IsSet("base") { // what else it holds is known when it is open
+		inputs = append(inputs, c.String("base"))
+	}
+	if err := co.checkReport("", inputs...); err != nil {
 		return nil, err
 	}
-	if err := checkPage(c, path); err != nil {
+	if err := checkPage(c, inputs...); err != nil {
 		return nil, err
 	}
 	r := &inspectResult{Schema: "graft.inspect/1", Path: path, Kind: "adapter", DTypes: map[string]int{}, Base: a.Base, dialect: a.Dialect, config: a.Config}

@@ -7,16 +7,18 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/publish"
-	"github.com/seed-b982eded/graft/internal/atomicfile"
 	html "github.com/seed-b982eded/graft/patch/report"
 )
 
-// checkPage refuses a page of --html over an input or over the report, before any work is
-// done; as for a report, an old one is replaced.
+// checkPage refuses a page of --html over an input, over the report or over a file of another
+// kind, before any work is done.
 func checkPage(c *cli.Context, inputs ...string) error {
 	path := c.String("html")
 	if !c.IsSet("html") {
 		return nil
+	}
+	if err := checkNotStdout("html", path); err != nil {
+		return err
 	}
 	if other := c.String("report"); other != "" && overlap(path, other) {
 		return formats.Usagef("page %s overlaps report %s", formats.Quote(path), formats.Quote(other))
@@ -26,7 +28,7 @@ func checkPage(c *cli.Context, inputs ...string) error {
 			return err
 		}
 	}
-	return atomicfile.Check(path, false, true)
+	return checkReplace(path)
 }
 
 // writePage writes a page whole or not at all.

@@ -10,7 +10,7 @@ type Page struct {
 	Parts   []Part // in the order in which they are shown
 	Items   []Item // what heat maps, tables and details speak of, by index
 	First   int    // the item that is chosen until the reader does
-	Maker   string // who made the page, at its foot
+	Maker   string // who made the page, at its foot and as the generator in its head
 }
 
 // Fact is a figure with what it says.
