@@ -16,6 +16,7 @@ type cells struct {
 	rows, layers []string
 	at           [][]int // the names' indexes, −1 where there is none
 	folded       bool    // some cells stand for several
+	left         int     // names that tell no layer, and are not in it
 }
 
 // maxMapRows is from where on other numbers in names, such as those of experts, are left open.
@@ -66,6 +67,7 @@ func gridOf(names []string, weight func(int) float64) *cells {
 	if used < 2 {
 		return nil
 	}
+	c.left = len(names) - used
 	slices.SortFunc(c.layers, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
 	for j, l := range c.layers {
 		layers[l] = j
@@ -109,7 +111,15 @@ func layerOf(name string) (layer, group string) {
 
 // shortened takes off what all names begin with and end with, between dots or slashes.
 func shortened(names []string) []string {
-	split := func(s string) []string { return strings.SplitAfter(strings.ReplaceAll(s, "/", "."), ".") }
+	split := func(s string) (parts []string) { // each with the mark behind it
+		for {
+			i := strings.IndexAny(s, "./") + 1
+			if i == 0 {
+				return append(parts, s)
+			}
+			parts, s = append(parts, s[:i]), s[i:]
+		}
+	}
 	first := split(names[0])
 	begin, end := len(first)-1, len(first)-1
 	for _, name := range names[1:] {
@@ -124,13 +134,13 @@ func shortened(names []string) []string {
 		begin, end = min(begin, i), min(end, j)
 	}
 	if len(names) == 1 {
-		begin, end = max(0, slices.Index(first, "*.")+1), 0
+		begin, end = max(0, slices.IndexFunc(first, func(part string) bool { return part == "*." || part == "*/" })+1), 0
 	}
 	out := make([]string, len(names))
 	for k, name := range names {
 		parts := split(name)
 		to := max(begin+1, len(parts)-end)
-		out[k] = strings.Trim(strings.Join(parts[min(begin, to-1):min(to, len(parts))], ""), ".")
+		out[k] = strings.Trim(strings.Join(parts[min(begin, to-1):min(to, len(parts))], ""), "./")
 	}
 	return out
 }
@@ -140,6 +150,10 @@ func (c *cells) heatMap(title, note, what, which string, items func(int) int) *h
 	if c.folded {
 		note += fmt.Sprintf(" A cell that stands for several shows the %s.", which)
 	}
+	if c.left > 0 {
+		note += fmt.Sprintf(" %s %s not in the map: the %s no layer.", countOf(c.left, what), verb(c.left, "is", "are"), verb(c.left, "name tells", "names tell"))
+	}
+	note = strings.TrimSpace(note)
 	h := &html.HeatMap{Title: title, Note: note, RowName: what, ColName: "layer", Rows: c.rows, Cols: c.layers}
 	for _, row := range c.at {
 		list := make([]int, len(row))

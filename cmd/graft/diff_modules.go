@@ -52,13 +52,7 @@ func printModules(t *tabwriter.Writer, list []diff.Module) {
 			at[key] = row
 			rows = append(rows, row)
 		}
-		a, b := diff.Number(0), diff.Number(0)
-		if m.A != nil {
-			a = m.A.Norm
-		}
-		if m.B != nil {
-			b = m.B.Norm
-		}
+		a, b := diff.Number(normOf(m.A)), diff.Number(normOf(m.B))
 		row.add(m.Module, a, b, m.Distance, m.Cosine, m.Relative)
 		if m.A != nil && m.B != nil {
 			row.sides++

@@ -29,13 +29,11 @@ func (r *diffResult) page(tolerance float64) *html.Page {
 	} else if len(r.Tensors) > 0 {
 		h = r.tensorMap()
 	}
-	details := &html.Details{Title: "One by one", Note: "What is chosen in a table."}
 	if h != nil {
 		p.Parts = append(p.Parts, h)
-		details.Note = "What is chosen in the map or a table."
 	}
 	if len(p.Items) > 0 {
-		p.Parts = append(p.Parts, details)
+		p.Parts = append(p.Parts, oneByOne("What", h != nil))
 	}
 	if len(r.Modules) > 0 {
 		p.Parts = append(p.Parts, r.moduleTable())
@@ -222,13 +220,11 @@ func moduleItem(m diff.Module) html.Item {
 	either("Shape of ΔW", func(u *diff.Update) string { return fmt.Sprint(u.Shape) })
 	either("Rank", func(u *diff.Update) string { return fmt.Sprint(u.Rank) })
 	either("Scale s", func(u *diff.Update) string { return short(u.Scale) })
-	either("‖ΔW‖", func(u *diff.Update) string { return short(float64(u.Norm)) })
+	add("‖ΔW‖", arrow(short(normOf(m.A)), short(normOf(m.B))))
 	either("Effective rank", func(u *diff.Update) string { return short(float64(u.EffectiveRank)) })
-	if m.A != nil && m.B != nil {
-		add("‖B − A‖", short(float64(m.Distance)))
-		add("Relative", short(float64(m.Relative)))
-		add("Cosine", cosineText(m.Cosine))
-	}
+	add("‖B − A‖", short(float64(m.Distance)))
+	add("Relative", short(float64(m.Relative)))
+	add("Cosine", cosineText(m.Cosine))
 	if b := m.Base; b != nil {
 		add("‖W‖", short(float64(b.Norm)))
 		text := func(f func(*diff.Amplification) diff.Number) string {
@@ -250,7 +246,7 @@ func moduleItem(m diff.Module) html.Item {
 		name string
 		u    *diff.Update
 	}{{"A", m.A}, {"B", m.B}} {
-		v := []float64{}
+		var v []float64
 		if side.u != nil {
 			v = spectrum(side.u)
 		}
@@ -355,12 +351,8 @@ var measures = []struct {
 	{"Relative", "‖B − A‖/‖A‖ of ΔW, Frobenius", func(m diff.Module) float64 { return float64(m.Relative) }, false},
 	{"‖B − A‖", "the distance of both ΔW, Frobenius", func(m diff.Module) float64 { return float64(m.Distance) }, false},
 	{"Cosine", "of the angle between both ΔW", func(m diff.Module) float64 { return float64(m.Cosine) }, false},
-	{"‖A‖", "‖ΔW‖ of A, Frobenius", func(m diff.Module) float64 {
-		return ofUpdate(m.A, func(u *diff.Update) diff.Number { return u.Norm })
-	}, false},
-	{"‖B‖", "‖ΔW‖ of B, Frobenius", func(m diff.Module) float64 {
-		return ofUpdate(m.B, func(u *diff.Update) diff.Number { return u.Norm })
-	}, false},
+	{"‖A‖", "‖ΔW‖ of A, Frobenius", func(m diff.Module) float64 { return normOf(m.A) }, false},
+	{"‖B‖", "‖ΔW‖ of B, Frobenius", func(m diff.Module) float64 { return normOf(m.B) }, false},
 	{"Eff. rank A", "exp of the entropy of A's singular values", func(m diff.Module) float64 {
 		return ofUpdate(m.A, func(u *diff.Update) diff.Number { return u.EffectiveRank })
 	}, false},
@@ -375,6 +367,14 @@ var measures = []struct {
 	{"Amplif. B", "‖ΔW‖/‖UᵀWV‖: how much B strengthens directions that the base has", func(m diff.Module) float64 {
 		return factor(m, func(b *diff.Base) *diff.Amplification { return b.B })
 	}, false},
+}
+
+// normOf is ‖ΔW‖ of a side: 0 where it has no update of the module.
+func normOf(u *diff.Update) float64 {
+	if u == nil {
+		return 0
+	}
+	return float64(u.Norm)
 }
 
 func ofUpdate(u *diff.Update, f func(*diff.Update) diff.Number) float64 {

@@ -2,9 +2,13 @@ package main
 
 import (
 	"math"
+	"strconv"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/seed-b982eded/graft/patch/diff"
+	html "github.com/seed-b982eded/graft/patch/report"
 )
 
 func number(x float64) diff.Number { return diff.Number(x) }
@@ -84,5 +88,74 @@ func TestFirstItem(t *testing.T) {
 	}
 	if got := r.page(-1).First; got != 2 { // tensor b, since no module changed
 		t.Errorf("item %d, want 2", got)
+	}
+}
+
+// TestGrid: rows have the names that files have, and what is left out of a map is said.
+func TestGrid(t *testing.T) {
+	for _, c := range []struct {
+		names, rows []string
+		note        string
+	}{
+		{[]string{"/l/0/a/w", "/l/1/a/w", "/l/0/b/c/w", "/l/1/b/c/w"}, []string{"a", "b/c"}, "n."},
+		{[]string{"m.0/a.x/w", "m.1/a.x/w", "m.1/a.y.w"}, []string{"x", "y"}, "n."},
+		{[]string{"h/0/q", "h/1/q"}, []string{"q"}, "n."},
+		{[]string{"h.0.q", "h.1.q", "embed"}, []string{"q"}, "n. 1 module is not in the map: the name tells no layer."},
+		{[]string{"h.0.q", "h.1.q", "embed", "h.1000000.q"}, []string{"q"}, "n. 2 modules are not in the map: the names tell no layer."},
+	} {
+		g := gridOf(c.names, func(int) float64 { return 0 })
+		if d := cmp.Diff(c.rows, g.rows); d != "" {
+			t.Errorf("rows of %q (- want, + got):\n%s", c.names, d)
+		}
+		if h := g.heatMap("t", "n.", "module", "w", func(i int) int { return i }); h.Note != c.note {
+			t.Errorf("note of %q: %s, want %s", c.names, h.Note, c.note)
+		}
+	}
+}
+
+// TestOneSide: a module that one side alone has is a change from or to zero, in numbers, and
+// the other side has no curve.
+func TestOneSide(t *testing.T) {
+	inf, none := number(math.Inf(1)), number(math.NaN())
+	m := diff.Module{Module: "m", What: diff.OnlyB, B: delta(3, 4, 6), Distance: 3, Relative: inf, Cosine: none}
+	item := moduleItem(m)
+	want := []html.Fact{
+		{Label: "What", Value: "only in B"}, {Label: "Shape of ΔW", Value: "[4 6]"}, {Label: "Rank", Value: "2"}, {Label: "Scale s", Value: "0"}, {Label: "‖ΔW‖", Value: "0 → 3"},
+		{Label: "Effective rank", Value: "0"}, {Label: "‖B − A‖", Value: "3"}, {Label: "Relative", Value: "∞"}, {Label: "Cosine", Value: "–"},
+	}
+	if d := cmp.Diff(want, item.Facts); d != "" {
+		t.Errorf("facts (- want, + got):\n%s", d)
+	}
+	if s := item.Charts[0].Series; len(s) != 2 || s[0].Values != nil || len(s[1].Values) != 1 {
+		t.Errorf("series %+v, want none of A", s)
+	}
+	for _, x := range measures {
+		if got := x.of(m); x.name == "‖A‖" && got != 0 {
+			t.Errorf("‖A‖ is %g in the table, want 0", got)
+		}
+	}
+}
+
+// TestSigns: numbers have one sort of minus sign.
+func TestSigns(t *testing.T) {
+	for _, c := range []struct{ got, want string }{
+		{cosineText(-0.25), "-0.25"}, {cosineText(-1), "-1"}, {cosineText(-1 + 1e-9), "-(1 - 1e-09)"}, {scaleText(1 - 1e-6), "(1 - 1e-06)"}, {scaleText(-2), "-2"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s, want %s", c.got, c.want)
+		}
+	}
+}
+
+// TestOneByOne: a page without a map does not speak of one.
+func TestOneByOne(t *testing.T) {
+	r := odd()
+	for name, want := range map[string]string{"l.0.x": "What is chosen in the map or a table.", "x": "What is chosen in a table."} {
+		for i := range r.Modules {
+			r.Modules[i].Module = name + strconv.Itoa(i)
+		}
+		if parts, _ := dataOf(t, r.page(-1)); parts["One by one"]["note"] != want {
+			t.Errorf("%v, want %s", parts["One by one"], want)
+		}
 	}
 }

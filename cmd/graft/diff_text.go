@@ -11,7 +11,7 @@ import (
 // scaleText writes a factor; one that is nearly 1 as how far it is from that.
 func scaleText(c diff.Number) string {
 	if gap := float64(c) - 1; gap != 0 && math.Abs(gap) < 1e-3 {
-		return fmt.Sprintf("(1 %s %.2g)", verb(1+count(gap < 0), "+", "−"), math.Abs(gap))
+		return fmt.Sprintf("(1 %s %.2g)", verb(1+count(gap < 0), "+", "-"), math.Abs(gap))
 	}
 	return fmt.Sprintf("%.6g", float64(c))
 }
@@ -64,7 +64,7 @@ func cosineText(c diff.Number) string {
 	case gap < 1e-14: // rounding
 		return short(math.Copysign(1, x))
 	case gap < 5e-5:
-		return fmt.Sprintf("%s(1 − %.0e)", strings.Repeat("−", count(x < 0)), gap)
+		return fmt.Sprintf("%s(1 - %.0e)", strings.Repeat("-", count(x < 0)), gap)
 	}
 	return short(x)
 }

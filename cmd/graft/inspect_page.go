@@ -53,11 +53,12 @@ func (r *inspectResult) adapterPage(p *html.Page) {
 			most, p.First = m.Product.Norm, i
 		}
 	}
-	if m := h.moduleMap(needed); m != nil {
+	m := h.moduleMap(needed)
+	if m != nil {
 		p.Parts = append(p.Parts, m)
 	}
 	if len(p.Items) > 0 {
-		p.Parts = append(p.Parts, &html.Details{Title: "One by one", Note: "The module that is chosen in the map or a table."})
+		p.Parts = append(p.Parts, oneByOne("The module that", m != nil))
 	}
 	if len(h.Findings) > 0 {
 		p.Parts = append(p.Parts, h.findingTable(items))

@@ -22,11 +22,12 @@ func (r *inspectResult) modelPage(p *html.Page) {
 			least, p.First = x, i
 		}
 	}
-	if m := r.spectrumMap(); m != nil {
+	m := r.spectrumMap()
+	if m != nil {
 		p.Parts = append(p.Parts, m)
 	}
 	if len(p.Items) > 0 {
-		p.Parts = append(p.Parts, &html.Details{Title: "One by one", Note: "The layer that is chosen in the map or a table."}, r.spectrumTable())
+		p.Parts = append(p.Parts, oneByOne("The layer that", m != nil), r.spectrumTable())
 	}
 	if m := r.sizeMap(items); m != nil {
 		p.Parts = append(p.Parts, m)

@@ -31,6 +31,15 @@ func checkPage(c *cli.Context, inputs ...string) error {
 	return checkReplace(path)
 }
 
+// oneByOne shows what the reader chooses, in a map if there is one, or a table.
+func oneByOne(what string, mapped bool) *html.Details {
+	where := "a table"
+	if mapped {
+		where = "the map or a table"
+	}
+	return &html.Details{Title: "One by one", Note: what + " is chosen in " + where + "."}
+}
+
 // writePage writes a page whole or not at all.
 func writePage(path string, p *html.Page) error {
 	p.Maker = "graft " + readVersion().Version

@@ -103,7 +103,9 @@ type Chart struct {
 
 // Series is one line or set of bars. Those of the same place have the same colour everywhere.
 type Series struct {
-	Name   string    `json:"name"`
+	Name string `json:"name"`
+	// Values of a series that is not there are nil: it only keeps a place, that those after
+	// it have the colours which they have elsewhere.
 	Values []float64 `json:"-"`
 }
 

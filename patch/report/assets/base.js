@@ -20,17 +20,20 @@ function s(tag, attributes, ...children) {
   return e;
 }
 
-// name shows a name from a file, cut for the eye.
+// seen puts a name in quotes that shows nothing, or ends in what shows nothing.
+function seen(text) { return text === "" || /^ | $/.test(text) ? '"' + text + '"' : text; }
+
+// name shows a text from a file, cut for the eye.
 function name(text, code) {
-  const e = h("span", { class: code ? "cut code" : "cut" }, h("bdi", {}, text));
+  const e = h("span", { class: code ? "cut code" : "cut" }, h("bdi", {}, code && text ? seen(text) : text));
   if (text.length > 60) e.title = text;
   return e;
 }
 
-// num writes a number with four digits.
+// num writes a number with four digits, and the minus sign of the texts around it.
 function num(x) {
   if (x === null || x !== x) return "–";
-  if (!isFinite(x)) return x > 0 ? "∞" : "−∞";
+  if (!isFinite(x)) return x > 0 ? "∞" : "-∞";
   if (x === 0) return "0";
   const size = Math.abs(x);
   let t;
@@ -41,7 +44,7 @@ function num(x) {
   } else {
     t = String(Number(x.toPrecision(4)));
   }
-  return t.replace(/-/g, "−");
+  return t;
 }
 
 // val reads a number of the data: null is none, text an infinity.
@@ -107,7 +110,7 @@ function scaleOf(from, to, log) {
   return { at: x => (x - from) / d, marks };
 }
 
-// tip shows lines beside a place in the window; the first is a name.
+// tip shows lines beside a place in the window, below a title.
 const tip = document.getElementById("tip");
 function showTip(x, y, title, lines) {
   tip.replaceChildren(h("b", {}, h("bdi", {}, title)), ...lines.map(l => h("div", {}, l)));

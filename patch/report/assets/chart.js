@@ -1,7 +1,7 @@
 // Pictures of the chosen item: lines, bars and small matrices.
 
 function keysOf(chart) {
-  return h("div", { class: "keys" }, ...chart.series.map((x, k) => h("span", {},
+  return h("div", { class: "keys" }, ...chart.series.map((x, k) => x.values && h("span", {},
     s("svg", { width: 26, height: 10, "aria-hidden": "true" }, s("line", { x1: 1, x2: 25, y1: 5, y2: 5, class: "line s" + k })), h("bdi", {}, x.name))));
 }
 
@@ -12,7 +12,7 @@ function figure(kind, title, note, ...children) {
 function lineChart(chart) {
   const holder = h("div", {});
   const box = figure("chart", chart.title, "", chart.series.length > 1 ? keysOf(chart) : null, holder);
-  const series = chart.series.map(x => x.values.map(val));
+  const series = chart.series.map(x => (x.values || []).map(val));
   const n = Math.max(1, ...series.map(v => v.length));
   const usable = x => isFinite(x) && (!chart.log || x > 0);
   const all = series.flat().filter(usable);
@@ -48,7 +48,7 @@ function lineChart(chart) {
       const r = svg.getBoundingClientRect(), f = ((e.clientX - r.left) * W / r.width - left) / (W - left - right);
       const i = Math.max(1, Math.min(n, n === 1 ? 1 : Math.round(1 + f * (n - 1))));
       rule.setAttribute("x1", X(i)); rule.setAttribute("x2", X(i)); rule.setAttribute("visibility", "visible");
-      showTip(e.clientX, e.clientY, (chart.x || "") + " " + i, series.map((v, k) => chart.series[k].name + ": " + num(i <= v.length ? v[i - 1] : NaN)));
+      showTip(e.clientX, e.clientY, (chart.x || "") + " " + i, series.map((v, k) => chart.series[k].name + ": " + num(i <= v.length ? v[i - 1] : NaN)).filter((_, k) => chart.series[k].values));
     });
     svg.addEventListener("pointerleave", () => { rule.setAttribute("visibility", "hidden"); hideTip(); });
     holder.replaceChildren(svg);
@@ -113,14 +113,14 @@ function details(part) {
     h("button", { class: "button", type: "button", "aria-label": "next", onclick: () => step(1) }, "→")];
   const box = h("section", { class: "part-details", tabindex: -1 }, head(part, ...tools), body);
   // A list of thousands is no help: the table finds one sooner.
-  if (data.items.length <= 1000) list.append(...data.items.map((x, i) => h("option", { value: i }, cutText(x.name)))); else list.hidden = true;
+  if (data.items.length <= 1000) list.append(...data.items.map((x, i) => h("option", { value: i }, cutText(seen(x.name))))); else list.hidden = true;
   let pictures = [];
   watchers.push((i, go) => {
     if (i < 0) return;
     const item = data.items[i];
     list.value = i;
     pictures = [...(item.charts || []).map(c => c.labels ? barChart(c) : lineChart(c)), ...(item.matrices || []).map(matrix)];
-    const children = [h("p", { class: "title" }, h("bdi", {}, item.name))];
+    const children = [h("p", { class: "title" }, h("bdi", {}, seen(item.name)))];
     if (item.facts) children.push(facts(item.facts, "facts few"));
     children.push(pictures.length ? h("div", { class: pictures.length > 1 ? "pictures" : "pictures one" }, ...pictures.map(p => p.box)) : h("p", { class: "empty" }, "There is nothing to draw for this one."));
     body.replaceChildren(...children);

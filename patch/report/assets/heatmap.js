@@ -4,13 +4,14 @@ function heatmap(part) {
   const rows = part.rows.length, cols = part.cols.length;
   let measure = part.measures[0], scale, from, to, cell = [0, 0], cursor = null, hover = null;
   const canvas = h("canvas", { tabindex: 0, role: "application", "aria-roledescription": "heat map", "aria-label": part.title + ": arrow keys move, Enter chooses" });
-  const names = h("div", { class: "names", "aria-hidden": "true" }, ...part.rows.map(r => h("div", { title: r }, h("bdi", {}, r))));
+  const names = h("div", { class: "names", "aria-hidden": "true" }, ...part.rows.map(r => h("div", { title: r }, h("bdi", {}, seen(r)))));
   const ticks = h("div", { class: "ticks", "aria-hidden": "true" });
   const scroll = h("div", { class: "scroll" }, h("div", { class: "grid" }, names, canvas, h("div", { class: "axis" }, part.col_name), ticks));
   const strip = h("canvas", { width: 256, height: 1 });
   const rampBox = h("div", { class: "ramp" }, strip);
   const none = h("span", { class: "key" }, h("span", { class: "void" }), "no value");
-  const legend = h("div", { class: "legend" }, rampBox, none);
+  const endless = h("span", { class: "key" }, h("span", { class: "patch" }), "∞");
+  const legend = h("div", { class: "legend" }, rampBox, endless, none);
   const noteLine = h("p", { class: "note" });
   const tools = [];
   if (part.measures.length > 1) {
@@ -31,26 +32,33 @@ function heatmap(part) {
     scale = scaleOf(from, to, measure.log);
     noteLine.textContent = measure.note || "";
     noteLine.hidden = !measure.note;
-    none.hidden = !part.items.some((r, i) => r.some((x, j) => isNaN(val(measure.values[i][j]))));
+    none.hidden = !part.items.some((r, i) => r.some((x, j) => x >= 0 && isNaN(val(measure.values[i][j]))));
+    endless.hidden = !flat.includes(Infinity);
+    rampBox.classList.toggle("one", from === to);
+    rampBox.hidden = !finite.length;
     rampBox.querySelectorAll("span").forEach(e => e.remove());
     const marks = from === to ? [from] : [from, ...scale.marks.filter(m => scale.at(m) > 0.22 && scale.at(m) < 0.78), to];
     for (const m of marks) {
       const mark = h("span", {}, num(Number(m.toPrecision(3))));
-      mark.style.left = 100 * (from === to ? 0 : scale.at(m)) + "%";
+      if (from !== to) mark.style.left = 100 * scale.at(m) + "%";
       rampBox.append(mark);
     }
   }
 
+  // at is where a number lies between the ends of the colours. Where all are one number it has
+  // one colour: that of 0 is the first of all.
+  function at(x) { return from !== to ? scale.at(x) : x === 0 ? 0 : 0.5; }
+
   function shadeAt(i, j) {
     const x = val(measure.values[i][j]);
     if (isNaN(x)) return null;
-    if (from === to) return x === 0 ? 0 : isFinite(x) ? 0.5 : 1;
-    return x === Infinity ? 1 : x === -Infinity ? 0 : scale.at(x);
+    return x === Infinity ? 1 : x === -Infinity ? 0 : at(x);
   }
 
   function draw() {
     const context = strip.getContext("2d");
-    for (let i = 0; i < 256; i++) { context.fillStyle = shade(i / 255); context.fillRect(i, 0, 1, 1); }
+    for (let i = 0; i < 256; i++) { context.fillStyle = shade(from === to ? at(from) : i / 255); context.fillRect(i, 0, 1, 1); }
+    endless.firstChild.style.background = shade(1);
     const room = scroll.clientWidth - names.offsetWidth - 12;
     const w = Math.max(cols > 40 ? 7 : 5, Math.min(44, Math.floor(room / cols))), ht = rows > 60 ? 15 : rows > 16 ? 19 : 26;
     cell = [w, ht];
@@ -110,12 +118,12 @@ function heatmap(part) {
   part.items.forEach((row, i) => row.forEach((x, j) => { if (x >= 0) places.set(x, [i, j]); }));
   function whereIs(item) { return places.get(item) || null; }
 
-  function at(event) {
+  function placeOf(event) {
     const r = canvas.getBoundingClientRect(), j = Math.floor((event.clientX - r.left) / cell[0]), i = Math.floor((event.clientY - r.top) / cell[1]);
     return i >= 0 && i < rows && j >= 0 && j < cols ? [i, j] : null;
   }
   function texts([i, j]) {
-    const item = part.items[i][j], title = item >= 0 ? data.items[item].name : part.rows[i] + ", " + part.col_name + " " + part.cols[j];
+    const item = part.items[i][j], title = item >= 0 ? seen(data.items[item].name) : part.rows[i] + ", " + part.col_name + " " + part.cols[j];
     return [title, item < 0 && part.measures.every(m => isNaN(val(m.values[i][j]))) ? ["not there"] : part.measures.map(m => m.name + ": " + num(val(m.values[i][j])))];
   }
   function point(place, x, y) {
@@ -123,10 +131,10 @@ function heatmap(part) {
     paint();
     if (place) showTip(x, y, ...texts(place)); else hideTip();
   }
-  canvas.addEventListener("pointermove", e => point(at(e), e.clientX, e.clientY));
+  canvas.addEventListener("pointermove", e => point(placeOf(e), e.clientX, e.clientY));
   canvas.addEventListener("pointerleave", () => point(null));
   canvas.addEventListener("click", e => {
-    const place = at(e);
+    const place = placeOf(e);
     if (place && part.items[place[0]][place[1]] >= 0) { cursor = place; choose(part.items[place[0]][place[1]], false); }
   });
   canvas.addEventListener("focus", () => { cursor = cursor || whereIs(chosen) || [0, 0]; paint(); });

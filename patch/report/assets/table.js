@@ -52,7 +52,7 @@ function table(part) {
   function row(i) {
     const item = part.items ? part.items[i] : -1;
     const e = h("tr", {}, ...part.columns.map((c, k) => {
-      let inner = numeric[k] ? text(k, i) : name(text(k, i), c.code);
+      let inner = numeric[k] ? text(k, i) : name(k ? text(k, i) : seen(text(k, i)), c.code);
       if (k === 0 && item >= 0) inner = h("button", { class: "pick", type: "button", onclick: () => choose(item, true) }, inner);
       return h(k === 0 ? "th" : "td", { scope: k === 0 ? "row" : null, class: numeric[k] ? "num" : null }, inner);
     }));
