@@ -159,7 +159,7 @@ func TestNamesOrRegex(t *testing.T) {
 func TestPrintable(t *testing.T) {
 	for name, want := range map[string]string{
 		"model.norm.weight": "model.norm.weight", "größe": "größe", "a b": "a b",
-		"\x1b[31m": `"\x1b[31m"`, "a\nb": `"a\nb"`, `a"b`: `"a\"b"`,
+		"\x1b[31m": `"\x1b[31m"`, "a\nb": `"a\nb"`, `a"b`: `"a\"b"`, "a ": `"a "`, "  ": `"  "`, "": "",
 	} {
 		if got := printable(name); got != want {
 			t.Errorf("printable(%q) = %s, want %s", name, got, want)

@@ -347,7 +347,7 @@ func joinNames(names []string) string {
 
 // printable returns a name as it is where a terminal can show it, else quoted.
 func printable(name string) string {
-	if q := formats.Quote(name); q[1:len(q)-1] != name {
+	if q := formats.Quote(name); q[1:len(q)-1] != name || strings.Trim(name, " ") != name {
 		return q
 	}
 	return name
