@@ -20,7 +20,7 @@ func NewNameFilter(what string, patterns []string) (*NameFilter, error) {
 	for _, p := range patterns {
 		m, err := CompilePatterns(what, []Pattern{{Key: p}})
 		if err != nil {
-			return nil, formats.Usagef("%s %s: it is no regular expression", what, formats.Quote(p))
+			return nil, formats.Usagef("%v", err)
 		}
 		f.each = append(f.each, m)
 	}
@@ -33,7 +33,7 @@ func (f *NameFilter) Matches(names ...string) (hit bool, err error) {
 		for _, name := range names {
 			at, err := m.Find(name)
 			if err != nil {
-				return false, formats.Usagef("%s %s: %v", f.what, formats.Quote(f.patterns[i]), err)
+				return false, formats.Usagef("%s: %v", f.what, err)
 			}
 			if at >= 0 {
 				hit, f.used[i] = true, true

@@ -106,7 +106,7 @@ func Adapters(ctx context.Context, a, b *adapter.Adapter, opts Options) (*Result
 	if err != nil {
 		return nil, err
 	}
-	if err := only.unused("module"); err != nil {
+	if err := only.Unused("module"); err != nil {
 		return nil, err
 	}
 	r := newResult()

@@ -130,7 +130,7 @@ func Checkpoints(ctx context.Context, a, b *formats.Checkpoint, opts Options) (*
 			}
 		}
 	}
-	if err := only.unused("tensor"); err != nil {
+	if err := only.Unused("tensor"); err != nil {
 		return nil, err
 	}
 	if len(opts.Only) == 0 {
@@ -211,23 +211,15 @@ func (r *Result) tensors(ctx context.Context, a, b []formats.Tensor, pathA, path
 // dims is a shape that JSON has as a list also where it is empty.
 func dims(t formats.Tensor) []int64 { return append([]int64{}, t.Shape...) }
 
-// filter chooses by patterns.
+// filter is what Options.Only chooses: all where it is empty.
 type filter struct {
-	only []string
-	each []*adapter.PatternMatcher
-	used []bool
+	*adapter.NameFilter
+	all bool
 }
 
 func newFilter(only []string) (*filter, error) {
-	f := &filter{only: only, used: make([]bool, len(only))}
-	for _, k := range only {
-		m, err := adapter.CompilePatterns("only", []adapter.Pattern{{Key: k}})
-		if err != nil {
-			return nil, formats.Usagef("%v", err)
-		}
-		f.each = append(f.each, m)
-	}
-	return f, nil
+	f, err := adapter.NewNameFilter("only", only)
+	return &filter{f, len(only) == 0}, err
 }
 
 // tensor reports whether a tensor's name or its module's path matches a pattern.
@@ -240,30 +232,10 @@ func (f *filter) tensor(name string) (bool, error) {
 
 // takes reports whether one of the names matches a pattern.
 func (f *filter) takes(names ...string) (bool, error) {
-	taken := len(f.only) == 0
-	for i, m := range f.each {
-		for _, name := range names {
-			at, err := m.Find(name)
-			if err != nil {
-				return false, formats.Usagef("only: %v", err)
-			}
-			if at >= 0 {
-				taken, f.used[i] = true, true
-			}
-		}
+	if f.all {
+		return true, nil
 	}
-	return taken, nil
-}
-
-// unused refuses a pattern that chose nothing.
-func (f *filter) unused(thing string) error {
-	var problems formats.Problems
-	for i, ok := range f.used {
-		if !ok {
-			problems.Add(formats.Usagef("only %s matches no %s", formats.Quote(f.only[i]), thing))
-		}
-	}
-	return problems.Err()
+	return f.Matches(names...)
 }
 
 // Stored returns an adapter's tensors as they were read, as a checkpoint under the names
