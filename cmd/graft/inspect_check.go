@@ -257,7 +257,7 @@ type healthRow struct {
 	squares            float64 // of RMS
 	effective, stable  float64
 	dead               int
-	relative           float64 // the largest
+	relative           float64 // the largest; NaN where there is none
 	needed, neededMost int
 }
 
@@ -282,7 +282,7 @@ func (h *healthInfo) printModules(t *tabwriter.Writer) {
 		key := fmt.Sprintf("%q %s %v %d", name, m.Kind, m.Shape, m.Rank)
 		r := at[key]
 		if r == nil {
-			r = &healthRow{name: name, kind: m.Kind, shape: fmt.Sprint(m.Shape), rank: m.Rank, needed: math.MaxInt}
+			r = &healthRow{name: name, kind: m.Kind, shape: fmt.Sprint(m.Shape), rank: m.Rank, relative: math.NaN(), needed: math.MaxInt}
 			at[key] = r
 			rows = append(rows, r)
 		}
@@ -295,7 +295,9 @@ func (h *healthInfo) printModules(t *tabwriter.Writer) {
 			r.stable += p.StableRank
 		}
 		if m.Base != nil {
-			r.relative = max(r.relative, m.Base.Relative)
+			if x := relativeOf(m); x == x && !(x <= r.relative) {
+				r.relative = x
+			}
 		}
 		if n := needed[m.Module]; n > 0 {
 			r.needed, r.neededMost = min(r.needed, n), max(r.neededMost, n)

@@ -14,12 +14,7 @@ var healthMeasures = []struct {
 	of         func(m health.Module) float64
 }{
 	{"‖ΔW‖", "the size of the change, Frobenius", ofProduct(func(p *health.Product) float64 { return p.Norm })},
-	{"‖ΔW‖/‖W‖", "the size of the change, beside the weight's", func(m health.Module) float64 {
-		if m.Base == nil || m.Base.Norm == 0 {
-			return math.NaN()
-		}
-		return m.Base.Relative
-	}},
+	{"‖ΔW‖/‖W‖", "the size of the change, beside the weight's", relativeOf},
 	{"RMS of ΔW", "the size of an element of the change", ofProduct(func(p *health.Product) float64 { return p.RMS })},
 	{"Eff. rank", "exp of the entropy of the singular values", ofProduct(func(p *health.Product) float64 { return p.EffectiveRank })},
 	{"Share of rank", "effective rank in the rank of the factors", func(m health.Module) float64 {
@@ -29,6 +24,20 @@ var healthMeasures = []struct {
 		return m.Product.EffectiveRank / float64(m.Rank)
 	}},
 	{"Stable rank", "‖ΔW‖²/σ₁²", ofProduct(func(p *health.Product) float64 { return p.StableRank })},
+}
+
+// relativeOf is ‖ΔW‖/‖W‖ of a module: infinite where W alone is zero, and NaN without a base
+// or factors that are finite.
+func relativeOf(m health.Module) float64 {
+	switch {
+	case m.Base == nil || m.Product == nil:
+		return math.NaN()
+	case m.Base.Relative != nil:
+		return *m.Base.Relative
+	case m.Product.Norm == 0:
+		return math.NaN()
+	}
+	return math.Inf(1)
 }
 
 func ofProduct(f func(*health.Product) float64) func(health.Module) float64 {

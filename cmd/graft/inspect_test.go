@@ -30,12 +30,13 @@ func wantLines(t *testing.T, text string, lines ...string) {
 func TestManyLayers(t *testing.T) {
 	h := &healthInfo{Result: &health.Result{}, Base: "b", Advice: &health.Advice{Energy: 0.5}}
 	var spectra []health.Spectrum
+	relative := []float64{0.1, 0.7}
 	r := &resizeResult{Out: "o"}
 	for i := range 50 {
 		module := fmt.Sprintf("h.%d.fc", i)
-		m := health.Module{Module: module, Kind: "LowRank", Shape: []int64{3, 4}, Rank: 2, Product: &health.Product{RMS: 3, EffectiveRank: 1.5, StableRank: 1.2}, Base: &health.BaseNorms{Relative: 0.1}}
+		m := health.Module{Module: module, Kind: "LowRank", Shape: []int64{3, 4}, Rank: 2, Product: &health.Product{RMS: 3, EffectiveRank: 1.5, StableRank: 1.2}, Base: &health.BaseNorms{Relative: &relative[0]}}
 		if i == 7 {
-			m.Base.Relative, m.DeadRanks = 0.7, 1
+			m.Base.Relative, m.DeadRanks = &relative[1], 1
 		}
 		h.Modules = append(h.Modules, m)
 		h.Findings = append(h.Findings, health.Finding{Level: health.Warning, What: health.Untrained, Module: module, Text: "zero"})

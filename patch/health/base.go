@@ -13,33 +13,42 @@ import (
 func baseNorms(path string, base Base, outs int64) (norm float64, norms []float64, err error) {
 	t := base.Tensor
 	_, cols := t.Matrix()
-	squares := make([]float64, outs)
-	total := 0.0
+	each := make([]squares, outs)
+	var total squares
+	bad := int64(-1)
 	err = eachBlock(path, t, func(first int64, values []float64) {
 		for i, x := range values {
-			x *= x
-			total += x
-			if outs == 0 {
+			at := first + int64(i)
+			if x-x != 0 {
+				if bad < 0 {
+					bad = at
+				}
 				continue
 			}
-			at := first + int64(i)
-			if base.InOut {
-				squares[at%cols] += x
-			} else {
-				squares[at/cols] += x
+			total.add(x)
+			switch {
+			case outs == 0:
+			case base.InOut:
+				each[at%cols].add(x)
+			default:
+				each[at/cols].add(x)
 			}
 		}
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0, nil, err
+	case bad >= 0:
+		return 0, nil, formats.Rejectf(path, t.Name, "it has NaN or infinite elements, the first at %s", placeIn(t.Shape, bad/cols, bad%cols))
 	}
-	if total-total != 0 {
-		return 0, nil, formats.Rejectf(path, t.Name, "it has NaN or infinite elements, or its norm is too large for float64")
+	if norm = total.norm(); math.IsInf(norm, 0) {
+		return 0, nil, formats.Rejectf(path, t.Name, "its norm is too large for float64")
 	}
-	for i := range squares {
-		squares[i] = math.Sqrt(squares[i])
+	norms = make([]float64, outs)
+	for i := range each {
+		norms[i] = each[i].norm()
 	}
-	return math.Sqrt(total), squares, nil
+	return norm, norms, nil
 }
 
 // magnitude checks DoRA's vector. norms are those of the base's weights, nil without one.

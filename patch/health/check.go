@@ -201,18 +201,31 @@ func (c *checked) lowRank(path, module string, u *adapter.LowRank, magnitude *fo
 			return err
 		}
 		m.Base = &BaseNorms{Norm: norm}
-		if norm > 0 && m.Product != nil {
-			m.Base.Relative = min(m.Product.Norm/norm, math.MaxFloat64)
-			if m.Base.Relative > 1 {
-				c.add(Warning, LargerThanBase, module, "", map[string]float64{"relative": m.Base.Relative, "norm": m.Product.Norm, "base_norm": norm},
-					"the change is larger than the weight that it changes: ‖ΔW‖/‖W‖ = %.3g", m.Base.Relative)
-			}
+		if m.Product != nil {
+			c.relative(m)
 		}
 	}
 	if magnitude != nil {
 		return c.magnitude(path, m, *magnitude, norms, base)
 	}
 	return nil
+}
+
+// relative compares a change with the weight that it changes.
+func (c *checked) relative(m *Module) {
+	numbers := map[string]float64{"norm": m.Product.Norm, "base_norm": m.Base.Norm}
+	ratio := m.Product.Norm / m.Base.Norm
+	switch {
+	case math.IsNaN(ratio): // both are zero
+	case math.IsInf(ratio, 0):
+		c.add(Warning, LargerThanBase, m.Module, "", numbers, "the change is larger than the weight that it changes: ‖ΔW‖/‖W‖ = ∞, for ‖W‖ is %.3g", m.Base.Norm)
+	default:
+		m.Base.Relative = &ratio
+		if ratio > 1 {
+			numbers["relative"] = ratio
+			c.add(Warning, LargerThanBase, m.Module, "", numbers, "the change is larger than the weight that it changes: ‖ΔW‖/‖W‖ = %.3g", ratio)
+		}
+	}
 }
 
 func cols(m *mat.Dense) int { _, n := m.Dims(); return n }
@@ -230,7 +243,7 @@ func (c *checked) notFinite(module string, e *Elements) {
 		what = append(what, fmt.Sprintf("%d infinite", e.Inf))
 	}
 	c.add(Error, NotFinite, module, e.Tensor, map[string]float64{"nan": float64(e.NaN), "inf": float64(e.Inf), "row": float64(e.FirstRow), "column": float64(e.FirstColumn)},
-		"%s among its elements of shape %v, the first at row %d, column %d", strings.Join(what, " and "), e.Shape, e.FirstRow, e.FirstColumn)
+		"%s among its elements of shape %v, the first at %s", strings.Join(what, " and "), e.Shape, e.firstBad())
 }
 
 // largestF16 is the largest number of that type.

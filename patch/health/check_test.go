@@ -236,7 +236,7 @@ func TestNumbers(t *testing.T) {
 			near(t, at+": effective rank", m.Product.EffectiveRank, want.EffectiveRank, 1e-11)
 			near(t, at+": stable rank", m.Product.StableRank, want.StableRank, 1e-11)
 			near(t, at+": norm of the base", m.Base.Norm, want.BaseNorm, 1e-13*want.BaseNorm)
-			near(t, at+": relative", m.Base.Relative, want.Norm/want.BaseNorm, 1e-13*want.Norm/want.BaseNorm)
+			near(t, at+": relative", *m.Base.Relative, want.Norm/want.BaseNorm, 1e-13*want.Norm/want.BaseNorm)
 			if m.DeadRanks != want.Dead || needed[m.Module] != max(1, want.Rank90) && want.Norm > 0 {
 				t.Errorf("%s: %d dead and %d needed, want %d and %d", at, m.DeadRanks, needed[m.Module], want.Dead, want.Rank90)
 			}
@@ -438,15 +438,85 @@ func TestRefused(t *testing.T) {
 
 // Numbers whose product float64 does not hold are a finding, and JSON still holds the rest.
 func TestTooLarge(t *testing.T) {
-	f64 := func(name string, shape []int64, v ...float64) formats.Tensor {
-		raw := make([]byte, 8*len(v))
-		formats.EncodeFloat64(raw, v)
-		return formats.Tensor{Name: name, DType: formats.F64, Shape: shape, Data: bytes.NewReader(raw)}
-	}
-	u := &adapter.LowRank{A: f64("a", []int64{1, 2}, 1e300, 1), B: f64("b", []int64{2, 1}, 1e300, 1), Scale: 1}
+	u := &adapter.LowRank{A: tensor64("a", []int64{1, 2}, 1e300, 1), B: tensor64("b", []int64{2, 1}, 1e300, 1), Scale: 1}
 	r := check(t, &adapter.Adapter{Entries: []adapter.Entry{{Module: "x", Update: u}}}, health.Options{})
 	if want := []string{"error near-overflow x", "note near-overflow a", "note near-overflow b"}; !reflect.DeepEqual(list(r), want) {
 		t.Errorf("got %v", list(r))
+	}
+}
+
+// tensor64 is a tensor of F64.
+func tensor64(name string, shape []int64, v ...float64) formats.Tensor {
+	raw := make([]byte, 8*len(v))
+	formats.EncodeFloat64(raw, v)
+	return formats.Tensor{Name: name, DType: formats.F64, Shape: shape, Data: bytes.NewReader(raw)}
+}
+
+// A change of a weight that is zero, or whose squares float64 does not hold.
+func TestSmallBase(t *testing.T) {
+	u := &adapter.LowRank{A: tensor64("a", []int64{1, 2}, 3, 4), B: tensor64("b", []int64{2, 1}, 1, 0), Scale: 1}
+	vector := func(v ...float64) *adapter.Magnitude {
+		return &adapter.Magnitude{Inner: u, Vector: tensor64("m", []int64{2}, v...)}
+	}
+	zero := &adapter.LowRank{A: u.A, B: tensor64("b", []int64{2, 1}, 0, 0), Scale: 1}
+	none := math.NaN()
+	for _, c := range []struct {
+		name           string
+		update         adapter.Update
+		w              []float64
+		norm, relative float64
+		want           []string
+	}{
+		{"zero", u, []float64{0, 0, 0, 0}, 0, none, []string{"warning larger-than-base x"}},
+		{"zero, and so is the change", zero, []float64{0, 0, 0, 0}, 0, none, []string{"error changes-nothing", "warning untrained x"}},
+		{"squares that vanish", u, []float64{3e-170, 0, 0, 4e-170}, 5e-170, 1e170, []string{"warning larger-than-base x"}},
+		{"the smallest", u, []float64{5e-324, 0, 0, 0}, 5e-324, none, []string{"warning larger-than-base x"}},
+		{"squares that overflow", u, []float64{3e200, 0, 0, 4e200}, 5e200, 1e-200, nil},
+		{"the largest", u, []float64{0, math.MaxFloat64 / 2, math.MaxFloat64 / 2, 0}, math.MaxFloat64 / math.Sqrt2, 5 / (math.MaxFloat64 / math.Sqrt2), nil},
+		{"mixed", u, []float64{1e-200, 1e200, 1e-200, 1e-200}, 1e200, 5e-200, nil},
+		{"magnitudes of small weights", vector(3e-170, 4e-170), []float64{3e-170, 0, 0, 4e-170}, 5e-170, 1e170, []string{"warning larger-than-base x", "warning same-magnitude m"}},
+		{"other magnitudes", vector(3e-170, 5e-170), []float64{3e-170, 0, 0, 4e-170}, 5e-170, 1e170, []string{"warning larger-than-base x"}},
+	} {
+		a := &adapter.Adapter{Entries: []adapter.Entry{{Module: "x", Update: c.update}}}
+		r := check(t, a, health.Options{Bases: []health.Base{{Tensor: tensor64("x.weight", []int64{2, 2}, c.w...)}}})
+		if d := cmp.Diff(c.want, list(r)); d != "" {
+			t.Errorf("%s: (-want +got)\n%s", c.name, d)
+		}
+		b := r.Modules[0].Base
+		near(t, c.name+": norm", b.Norm, c.norm, 1e-14*c.norm)
+		switch {
+		case b.Relative != nil:
+			near(t, c.name+": relative", *b.Relative, c.relative, 1e-14*c.relative)
+		case c.relative == c.relative:
+			t.Errorf("%s: no relative size, want %g", c.name, c.relative)
+		}
+	}
+}
+
+// Of a base that is not finite the message says where.
+func TestBadBase(t *testing.T) {
+	u := &adapter.LowRank{A: tensor64("a", []int64{1, 3}, 1, 1, 1), B: tensor64("b", []int64{2, 1}, 1, 0), Scale: 1}
+	a := &adapter.Adapter{Entries: []adapter.Entry{{Module: "x", Update: u}}}
+	for _, c := range []struct {
+		w    []float64
+		want string
+	}{
+		{[]float64{0, 0, 0, 0, math.Inf(-1), math.NaN()}, `it has NaN or infinite elements, the first at row 1, column 1`},
+		{[]float64{math.MaxFloat64, math.MaxFloat64, 0, 0, 0, 0}, `its norm is too large for float64`},
+	} {
+		_, err := health.Check(context.Background(), a, health.Options{BasePath: "p", Bases: []health.Base{{Tensor: tensor64("x.weight", []int64{2, 3}, c.w...)}}})
+		if want := `reading "p": tensor "x.weight": ` + c.want; !errors.Is(err, formats.ErrInput) || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+// Elements of vectors have one index.
+func TestVectorPlace(t *testing.T) {
+	v := tensor64("v", []int64{7}, 0, 0, 0, 0, 0, math.NaN(), 0)
+	r := check(t, &adapter.Adapter{Entries: []adapter.Entry{{Module: "x", Update: &adapter.Replace{Param: "bias", Value: v}}}}, health.Options{})
+	if want := "1 NaN among its elements of shape [7], the first at element 5"; r.Findings[0].Text != want {
+		t.Errorf("got %q", r.Findings[0].Text)
 	}
 }
 

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"fmt"
 	"math"
 
 	"gonum.org/v1/gonum/mat"
@@ -32,8 +33,7 @@ func eachBlock(path string, t formats.Tensor, do func(first int64, values []floa
 type measure struct {
 	Elements
 	cols    int64
-	scale   float64 // the largest magnitude so far, which squares are relative to
-	squares float64
+	squares squares
 	count   int64
 }
 
@@ -45,7 +45,6 @@ func newMeasure(t formats.Tensor) *measure {
 // add takes consecutive elements.
 func (m *measure) add(first int64, values []float64) {
 	for i, x := range values {
-		size := math.Abs(x)
 		if x-x != 0 {
 			if m.NaN+m.Inf == 0 {
 				at := first + int64(i)
@@ -59,27 +58,32 @@ func (m *measure) add(first int64, values []float64) {
 			continue
 		}
 		m.count++
-		if size > m.scale { // so that no square overflows or vanishes
-			ratio := m.scale / size
-			m.squares, m.scale = m.squares*ratio*ratio, size
-		}
-		if size > 0 {
-			ratio := size / m.scale
-			m.squares += ratio * ratio
-		}
+		m.MaxAbs = max(m.MaxAbs, math.Abs(x))
+		m.squares.add(x)
 	}
 }
 
 // done completes the description.
 func (m *measure) done() Elements {
-	m.MaxAbs = m.scale
 	if m.count > 0 {
-		m.RMS = m.scale * math.Sqrt(m.squares/float64(m.count))
+		m.RMS = math.Ldexp(math.Sqrt(m.squares.sum/float64(m.count)), m.squares.exp)
 	}
 	return m.Elements
 }
 
 func (e *Elements) finite() bool { return e.NaN+e.Inf == 0 }
+
+// firstBad says where the first element is that is not finite.
+func (e *Elements) firstBad() string { return placeIn(e.Shape, e.FirstRow, e.FirstColumn) }
+
+// placeIn names an element of a tensor by its row and column as a matrix, and of a vector by
+// its index.
+func placeIn(shape []int64, row, col int64) string {
+	if len(shape) < 2 {
+		return fmt.Sprintf("element %d", row)
+	}
+	return fmt.Sprintf("row %d, column %d", row, col)
+}
 
 // readMatrix reads a tensor whole and describes it.
 func readMatrix(path string, t formats.Tensor) (*mat.Dense, Elements, error) {

@@ -91,8 +91,10 @@ type Product struct {
 
 // BaseNorms compares an update with the weight that it changes.
 type BaseNorms struct {
-	Norm     float64 `json:"norm"`               // ‖W‖
-	Relative float64 `json:"relative,omitempty"` // ‖ΔW‖/‖W‖; 0 where W is zero
+	Norm float64 `json:"norm"` // ‖W‖
+	// Relative is ‖ΔW‖/‖W‖; nil where that is no number that float64 holds: where W is zero,
+	// or nearly so, and where factors are not finite.
+	Relative *float64 `json:"relative"`
 }
 
 // Saved is a parameter that is saved whole, or added to the base's without factors.
