@@ -138,7 +138,7 @@ func inspectAction(c *cli.Context) error {
 		res, err = inspectGraph(c, co, path)
 	} else {
 		for _, name := range []string{"weights", "layers"} {
-			if c.IsSet(name) {
+			if c.IsSet(name) && !(name == "weights" && c.IsSet("base")) { // of which it may be
 				return formats.Usagef("--%s is about an ONNX model, and %s is none", name, formats.Quote(path))
 			}
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -12,7 +13,6 @@ import (
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
-	"github.com/seed-b982eded/graft/formats/open"
 	"github.com/seed-b982eded/graft/patch"
 	"github.com/seed-b982eded/graft/patch/health"
 )
@@ -32,7 +32,7 @@ type healthInfo struct {
 func checkFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "check", Usage: "read an adapter whole and say what is wrong or odd in it"},
-		&cli.StringFlag{Name: "base", Usage: "with --check: also compare with the model that the adapter is for, a `PATH`"},
+		&cli.StringFlag{Name: "base", Usage: "with --check: also compare with the model that the adapter is for, a `PATH`, which may be an ONNX model"},
 		&cli.BoolFlag{Name: "advice", Usage: "with --check: say which rank every module needs"},
 		&cli.Float64Flag{Name: "energy", Value: 0.99, Usage: "with --advice: the share of the squared norm of every module's change that is to be kept, above 0 and at most 1"},
 		&cli.BoolFlag{Name: "exit-code", Usage: "with --check: exit with 3 if there are errors or warnings; notes do not count"},
@@ -69,27 +69,31 @@ func checkAdapter(c *cli.Context, co *console, a *adapter.Adapter) (*healthInfo,
 	var slim patch.SlimOptions
 	if c.IsSet("base") {
 		h.Base = c.String("base")
-		base, err := open.Checkpoint(h.Base)
+		o, err := openModel(h.Base)
 		if err != nil {
-			return nil, namingONNX(h.Base, err)
+			return nil, err
 		}
+		base := &diffBase{operands: o}
 		defer base.Close()
-		if err := co.checkReport("", placeOf(base)); err != nil {
+		if err := o.openWeights(c); err != nil {
 			return nil, err
 		}
-		if err := checkPage(c, placeOf(base)); err != nil {
+		if err := co.checkReport("", o.paths()...); err != nil {
 			return nil, err
 		}
-		if slim.Base, err = patch.NewModel(base); err != nil {
+		if err := checkPage(c, o.paths()...); err != nil {
 			return nil, err
 		}
-		places, err := patch.Places(slim.Base, a)
+		if slim.Base, err = base.model(a); err != nil {
+			return nil, err
+		}
+		places, misfits, err := patch.Fit(slim.Base, a)
 		if err != nil {
 			return nil, err
 		}
-		opts.BasePath = base.Path()
+		opts.BasePath, opts.Findings = o.base.Path(), misfitFindings(a, misfits)
 		for _, p := range places {
-			opts.Bases = append(opts.Bases, health.Base{Tensor: p.Tensor, InOut: p.InOut})
+			opts.Bases = append(opts.Bases, health.Base(p))
 		}
 	}
 	b := co.newBar("checking", float64(health.Work(a, opts.Bases)))
@@ -103,7 +107,7 @@ func checkAdapter(c *cli.Context, co *console, a *adapter.Adapter) (*healthInfo,
 		return nil, err
 	}
 	finite := !slices.ContainsFunc(h.Findings, func(f health.Finding) bool { return f.What == health.NotFinite })
-	if finite {
+	if finite && len(opts.Findings) == 0 {
 		small, _, err := patch.Slim(c.Context, a, slim)
 		if err != nil {
 			return nil, err
@@ -123,6 +127,29 @@ func checkAdapter(c *cli.Context, co *console, a *adapter.Adapter) (*healthInfo,
 		h.Command = resizeFor(a, h.Advice)
 	}
 	return h, nil
+}
+
+// misfitFindings are what does not fit a base.
+func misfitFindings(a *adapter.Adapter, list []patch.Misfit) []health.Finding {
+	var out []health.Finding
+	for _, x := range list {
+		f := health.Finding{Level: health.Error, What: health.DoesNotFit, Text: x.Err.Error()}
+		if x.Entry >= 0 {
+			f.Module = a.Entries[x.Entry].Module
+		}
+		var e *formats.Error
+		if errors.As(x.Err, &e) {
+			f.Tensor, f.Text = e.Tensor, e.Detail
+		}
+		if x.Found {
+			f.Level, f.What, f.Text = health.Warning, health.NotMergeable, "it cannot be merged: "+f.Text
+		}
+		if e != nil && e.Hint != "" {
+			f.Text += "; " + e.Hint
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // resizeFor is the command that gives an adapter the ranks of an advice and keeps its type;

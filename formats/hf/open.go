@@ -178,7 +178,7 @@ func strayShards(l *listing, x *index) []string {
 
 func noWeights(dir string, l *listing) error {
 	if slices.ContainsFunc(l.leftOut, func(s string) bool { return strings.HasPrefix(path.Base(s), "adapter_model.") }) {
-		return formats.Rejectf(dir, "", "it holds an adapter and no model").WithHint("pass it with --adapter, and the model with --base")
+		return formats.Rejectf(dir, "", "it holds an adapter and no model").WithHint("a model is asked for here: name the one that the adapter is for")
 	}
 	err := formats.Rejectf(dir, "", "no safetensors file in it")
 	if slices.ContainsFunc(l.leftOut, func(s string) bool { return strings.HasSuffix(s, ".bin") }) {

@@ -7,8 +7,8 @@ import (
 	"github.com/seed-b982eded/graft/formats/adapter"
 )
 
-// baseNorms reads a weight once and returns its norm; with outs, also the norm of the
-// weights of each output. Elements that are not finite are the base's fault:
+// baseNorms reads a weight once and returns the norm of what an entry changes of it; with
+// outs, also the norm of the weights of each output. Elements that are not finite are the base's fault:
 // [formats.ErrInput].
 func baseNorms(path string, base Base, outs int64) (norm float64, norms []float64, err error) {
 	t := base.Tensor
@@ -25,13 +25,16 @@ func baseNorms(path string, base Base, outs int64) (norm float64, norms []float6
 				}
 				continue
 			}
+			out := at / cols
+			if base.InOut {
+				out = at % cols
+			}
+			if out -= base.First; base.Outs > 0 && (out < 0 || out >= base.Outs) {
+				continue
+			}
 			total.add(x)
-			switch {
-			case outs == 0:
-			case base.InOut:
-				each[at%cols].add(x)
-			default:
-				each[at/cols].add(x)
+			if outs > 0 {
+				each[out].add(x)
 			}
 		}
 	})

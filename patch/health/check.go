@@ -20,6 +20,8 @@ import (
 type Base struct {
 	Tensor formats.Tensor
 	InOut  bool // a weight that is stored as (in, out)
+	// First and Outs are the outputs of the weight that the entry changes; Outs is 0 for all.
+	First, Outs int64
 }
 
 // Options of [Check].
@@ -28,6 +30,9 @@ type Options struct {
 	// nothing to compare with; nil for a check without the base.
 	Bases    []Base
 	BasePath string // names the base in messages
+	// Findings are known already, such as modules that the base has not. They go before those
+	// of their level.
+	Findings []Finding
 	// Progress, if not nil, is told the bytes that were read, from several goroutines.
 	Progress func(bytes int64)
 }
@@ -106,7 +111,7 @@ func Check(ctx context.Context, a *adapter.Adapter, opts Options) (*Result, erro
 		return nil, err
 	}
 	r := &Result{Findings: []Finding{}, Modules: []Module{}}
-	var findings []Finding
+	findings := slices.Clone(opts.Findings)
 	for _, c := range list {
 		findings = append(findings, c.findings...)
 		if c.module != nil {

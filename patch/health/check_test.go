@@ -493,6 +493,22 @@ func TestSmallBase(t *testing.T) {
 	}
 }
 
+// A part of a weight is compared with the change of that part.
+func TestPartOfBase(t *testing.T) {
+	low := &adapter.LowRank{A: tensor64("a", []int64{1, 2}, 1, 0), B: tensor64("b", []int64{2, 1}, 1, 0), Scale: 1}
+	a := &adapter.Adapter{Entries: []adapter.Entry{{Module: "x", Update: &adapter.Magnitude{Inner: low, Vector: tensor64("m", []int64{2}, 5, 10)}}}}
+	for _, b := range []health.Base{
+		{Tensor: tensor64("w", []int64{4, 2}, 100, 100, 3, 4, 6, 8, 100, 100), First: 1, Outs: 2},
+		{Tensor: tensor64("w", []int64{2, 4}, 100, 3, 6, 100, 100, 4, 8, 100), First: 1, Outs: 2, InOut: true},
+	} {
+		r := check(t, a, health.Options{Bases: []health.Base{b}})
+		near(t, "norm", r.Modules[0].Base.Norm, math.Sqrt(125), 1e-14)
+		if want := []string{"warning same-magnitude m"}; !reflect.DeepEqual(list(r), want) {
+			t.Errorf("got %v", list(r))
+		}
+	}
+}
+
 // Of a base that is not finite the message says where.
 func TestBadBase(t *testing.T) {
 	u := &adapter.LowRank{A: tensor64("a", []int64{1, 3}, 1, 1, 1), B: tensor64("b", []int64{2, 1}, 1, 0), Scale: 1}

@@ -26,6 +26,8 @@ const (
 	BadMagnitude    = "bad-magnitude"    // DoRA's magnitudes that are zero or negative
 	SameMagnitude   = "same-magnitude"   // DoRA's magnitudes that are still the base's norms
 	SameAsBase      = "same-as-base"     // a parameter saved whole that is the base's
+	DoesNotFit      = "does-not-fit"     // the base has no such module, or of another shape
+	NotMergeable    = "not-mergeable"    // it fits the base, and cannot be merged into it
 )
 
 // Finding is one thing that a check has found.
