@@ -153,7 +153,7 @@ func misfitFindings(a *adapter.Adapter, list []patch.Misfit) []health.Finding {
 }
 
 // resizeFor is the command that gives an adapter the ranks of an advice and keeps its type;
-// "" where resize refuses the adapter or every rank stays.
+// "" where resize refuses the adapter, every rank stays or no rank is of use.
 func resizeFor(a *adapter.Adapter, adv *health.Advice) string {
 	types := map[formats.DType]bool{}
 	for _, e := range a.Entries {
@@ -165,7 +165,7 @@ func resizeFor(a *adapter.Adapter, adv *health.Advice) string {
 			return ""
 		}
 	}
-	if adv.NewBytes >= adv.Bytes {
+	if adv.NewBytes >= adv.Bytes || adv.CommonRank == 0 {
 		return ""
 	}
 	command := fmt.Sprintf("graft resize --adapter %s --energy %g", shellWord(a.Path), adv.Energy)
@@ -286,6 +286,7 @@ type healthRow struct {
 	dead               int
 	relative           float64 // the largest; NaN where there is none
 	needed, neededMost int
+	advised            bool
 }
 
 func (h *healthInfo) printModules(t *tabwriter.Writer) {
@@ -326,7 +327,8 @@ func (h *healthInfo) printModules(t *tabwriter.Writer) {
 				r.relative = x
 			}
 		}
-		if n := needed[m.Module]; n > 0 {
+		if n, ok := needed[m.Module]; ok {
+			r.advised = true
 			r.needed, r.neededMost = min(r.needed, n), max(r.neededMost, n)
 		}
 	}
@@ -354,7 +356,7 @@ func (h *healthInfo) printModules(t *tabwriter.Writer) {
 		}
 		switch {
 		case h.Advice == nil:
-		case r.neededMost == 0:
+		case !r.advised:
 			fmt.Fprint(t, "\t–")
 		default:
 			fmt.Fprintf(t, "\t%s", rangeText(int64(r.needed), int64(r.neededMost)))
@@ -373,8 +375,16 @@ func tenth(x float64) string {
 
 func (h *healthInfo) printAdvice(w io.Writer) {
 	a := h.Advice
-	fmt.Fprintf(w, "\n%g %% of the energy takes rank %s: %s of factors in place of %s; with rank %d everywhere %s\n",
-		100*a.Energy, neededRanks(a), sizeText(a.NewBytes), sizeText(a.Bytes), a.CommonRank, sizeText(a.CommonBytes))
+	of := ""
+	if n := len(a.Modules); n < len(h.Modules) {
+		of = " of " + someOf(n, len(h.Modules), "module")
+	}
+	if a.CommonRank == 0 {
+		fmt.Fprintf(w, "\nno rank is needed: the factors%s change nothing\n", of)
+		return
+	}
+	fmt.Fprintf(w, "\n%s of the energy%s takes rank %s: %s of factors in place of %s; with rank %d everywhere %s\n",
+		energyText(a), of, neededRanks(a), sizeText(a.NewBytes), sizeText(a.Bytes), a.CommonRank, sizeText(a.CommonBytes))
 	if h.Command != "" {
 		fmt.Fprintf(w, "  %s\n", h.Command)
 	}

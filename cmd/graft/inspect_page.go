@@ -48,7 +48,7 @@ func (r *inspectResult) adapterPage(p *html.Page) {
 	items, most := map[string]int{}, -1.0
 	for i, m := range h.Modules {
 		items[m.Module] = i
-		p.Items = append(p.Items, healthItem(m, needed[m.Module], h.Advice, found[m.Module]))
+		p.Items = append(p.Items, healthItem(m, needed, h.Advice, found[m.Module]))
 		if m.Product != nil && m.Product.Norm > most {
 			most, p.First = m.Product.Norm, i
 		}
@@ -139,10 +139,10 @@ func (r *inspectResult) adapterFacts() []html.Fact {
 	}
 	out := []html.Fact{{Label: "Check", Value: check, Note: note}}
 	if len(h.Modules) > 0 {
-		squares, effective, measured := 0.0, 0.0, 0
+		norm, effective, measured := 0.0, 0.0, 0
 		for _, m := range h.Modules {
 			if m.Product != nil {
-				squares += m.Product.Norm * m.Product.Norm
+				norm = math.Hypot(norm, m.Product.Norm)
 				effective += m.Product.EffectiveRank
 				measured++
 			}
@@ -150,8 +150,8 @@ func (r *inspectResult) adapterFacts() []html.Fact {
 		out = append(out, html.Fact{Label: "Modules", Value: countText(int64(len(h.Modules))), Note: "of rank " + r.ranks()})
 		if measured > 0 {
 			out = append(out,
-				html.Fact{Label: "‖ΔW‖", Value: short(math.Sqrt(squares)), Note: "of all modules"},
-				html.Fact{Label: "Effective rank", Value: tenth(effective / float64(measured)), Note: "mean of the modules"})
+				html.Fact{Label: "‖ΔW‖", Value: short(norm), Note: "in " + someOf(measured, len(h.Modules), "module")},
+				html.Fact{Label: "Effective rank", Value: tenth(effective / float64(measured)), Note: "mean of " + someOf(measured, len(h.Modules), "module")})
 		}
 	}
 	if a := h.Advice; a != nil && len(a.Modules) > 0 {

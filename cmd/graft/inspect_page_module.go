@@ -17,12 +17,7 @@ var healthMeasures = []struct {
 	{"‖ΔW‖/‖W‖", "the size of the change, beside the weight's", relativeOf},
 	{"RMS of ΔW", "the size of an element of the change", ofProduct(func(p *health.Product) float64 { return p.RMS })},
 	{"Eff. rank", "exp of the entropy of the singular values", ofProduct(func(p *health.Product) float64 { return p.EffectiveRank })},
-	{"Share of rank", "effective rank in the rank of the factors", func(m health.Module) float64 {
-		if m.Product == nil || m.Rank == 0 {
-			return math.NaN()
-		}
-		return m.Product.EffectiveRank / float64(m.Rank)
-	}},
+	{"Share of rank", "effective rank in the rank of the factors, or what the shape allows", ofProduct(func(p *health.Product) float64 { return p.EffectiveRank / float64(len(p.Spectrum)) })},
 	{"Stable rank", "‖ΔW‖²/σ₁²", ofProduct(func(p *health.Product) float64 { return p.StableRank })},
 }
 
@@ -70,14 +65,14 @@ func (h *healthInfo) moduleMap(needed map[string]int) *html.HeatMap {
 
 // neededOf is NaN for a module without advice.
 func neededOf(needed map[string]int, m health.Module) float64 {
-	if n := needed[m.Module]; n > 0 {
+	if n, ok := needed[m.Module]; ok {
 		return float64(n)
 	}
 	return math.NaN()
 }
 
 // energyText is the share of the energy that an advice keeps.
-func energyText(a *health.Advice) string { return fmt.Sprintf("%g %%", 100*a.Energy) }
+func energyText(a *health.Advice) string { return fmt.Sprintf("%.6g %%", 100*a.Energy) }
 
 // neededRanks are those that the modules need.
 func neededRanks(a *health.Advice) string {
@@ -88,7 +83,7 @@ func neededRanks(a *health.Advice) string {
 	return rangeText(int64(least), int64(a.CommonRank))
 }
 
-func healthItem(m health.Module, needed int, advice *health.Advice, found []string) html.Item {
+func healthItem(m health.Module, needed map[string]int, advice *health.Advice, found []string) html.Item {
 	item := html.Item{Name: m.Module}
 	add := func(label, value string) { item.Facts = append(item.Facts, html.Fact{Label: label, Value: value}) }
 	for _, f := range found {
@@ -96,8 +91,8 @@ func healthItem(m health.Module, needed int, advice *health.Advice, found []stri
 	}
 	add("Shape of ΔW", fmt.Sprint(m.Shape))
 	add("Rank", fmt.Sprint(m.Rank))
-	if needed > 0 {
-		add("Rank for "+energyText(advice), fmt.Sprint(needed))
+	if n, ok := needed[m.Module]; ok {
+		add("Rank for "+energyText(advice), fmt.Sprint(n))
 	}
 	if m.DeadRanks > 0 {
 		add("Dead ranks", fmt.Sprint(m.DeadRanks))

@@ -42,10 +42,17 @@ func (h *healthInfo) adviceTable() *html.Table {
 		}
 	}
 	row("As it is", rangeText(least, most), a.Bytes, "")
-	row(energyText(a)+" of the energy, a rank for each module", neededRanks(a), a.NewBytes, h.Command)
-	row(energyText(a)+" of the energy, one rank for all", fmt.Sprint(a.CommonRank), a.CommonBytes, "")
+	if a.CommonRank == 0 {
+		t.Note = "None: the factors change nothing. "
+	} else {
+		row(energyText(a)+" of the energy, a rank for each module", neededRanks(a), a.NewBytes, h.Command)
+		row(energyText(a)+" of the energy, one rank for all", fmt.Sprint(a.CommonRank), a.CommonBytes, "")
+	}
+	if n := len(a.Modules); n < len(h.Modules) {
+		t.Note += "Of " + someOf(n, len(h.Modules), "module") + "; the factors of the others are not finite. "
+	}
 	if n := h.SlimBytes; n != nil && *n > 0 {
-		t.Note = "graft resize --slim would save " + sizeText(*n) + " and lose nothing."
+		t.Note += "graft resize --slim would save " + sizeText(*n) + " and lose nothing."
 	}
 	return t
 }

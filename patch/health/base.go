@@ -2,6 +2,7 @@ package health
 
 import (
 	"math"
+	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
@@ -54,6 +55,18 @@ func baseNorms(path string, base Base, outs int64) (norm float64, norms []float6
 	return norm, norms, nil
 }
 
+// badMagnitudes says how many there are and what they do.
+func badMagnitudes(negative, zero, of int) string {
+	var parts []string
+	if negative > 0 {
+		parts = append(parts, ofAre(negative, of, "magnitude")+" negative, which turns an output's weights round")
+	}
+	if zero > 0 {
+		parts = append(parts, ofAre(zero, of, "magnitude")+" zero, which removes an output's weights")
+	}
+	return strings.Join(parts, "; ")
+}
+
 // magnitude checks DoRA's vector. norms are those of the base's weights, nil without one.
 func (c *checked) magnitude(path string, m *Module, t formats.Tensor, norms []float64, base *Base) error {
 	v, stats, err := readMatrix(path, t)
@@ -76,7 +89,7 @@ func (c *checked) magnitude(path string, m *Module, t formats.Tensor, norms []fl
 	}
 	if negative+zero > 0 {
 		c.add(Warning, BadMagnitude, m.Module, stats.Tensor, map[string]float64{"negative": float64(negative), "zero": float64(zero), "outputs": float64(len(values))},
-			"of %d magnitudes %d are negative, which turns an output's weights round, and %d are zero, which removes them", len(values), negative, zero)
+			"%s", badMagnitudes(negative, zero, len(values)))
 	}
 	if norms == nil || len(norms) != len(values) {
 		return nil

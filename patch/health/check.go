@@ -133,10 +133,10 @@ func Check(ctx context.Context, a *adapter.Adapter, opts Options) (*Result, erro
 	return r, nil
 }
 
-// changesNothing reports whether every update is a ΔW of zero.
+// changesNothing reports whether every update is a ΔW of zero, or what rounding leaves of it.
 func changesNothing(r *Result) bool {
 	for _, m := range r.Modules {
-		if m.Magnitude != nil || m.Product == nil || m.Product.Norm > 0 {
+		if m.Magnitude != nil || m.Product == nil || m.Product.Norm > 0 && !m.Product.Rounding {
 			return false
 		}
 	}
@@ -179,19 +179,32 @@ func (c *checked) lowRank(path, module string, u *adapter.LowRank, magnitude *fo
 	m.DeadRanks = deadRanks(b, a)
 	drawnA := !u.Embedding && statsA.finite() && looksDrawn(a.RawMatrix().Data, cols(a), u.A.DType)
 	drawnB := !u.Embedding && statsB.finite() && looksDrawn(b.RawMatrix().Data, cols(b), u.B.DType)
+	if full := int64(min(b.RawMatrix().Rows, cols(a))); m.Rank > full {
+		c.add(Note, RankAboveShape, module, "", map[string]float64{"rank": float64(m.Rank), "full": float64(full)},
+			"ΔW of shape %v has a rank of %d at most: %d of the %d ranks cannot add anything", m.Shape, full, m.Rank-full, m.Rank)
+	}
 	untrained := c.untrained(m, drawnA)
+	if statsA.finite() && statsB.finite() {
+		eps := max(spacing(u.A.DType), spacing(u.B.DType))
+		m.Product = describeProduct(&lowrank.Product{B: b, A: a, S: u.Scale}, eps)
+		if m.Product == nil {
+			c.add(Error, NearOverflow, module, "", nil, "the product of the factors is too large for float64")
+		} else if !untrained {
+			limit := math.Abs(u.Scale) * cancelled(b, a, eps)
+			if m.Product.Rounding = m.Product.Norm <= limit && !math.IsInf(limit, 0); m.Product.Rounding {
+				untrained = true
+				c.add(Warning, Untrained, module, "", map[string]float64{"rank": float64(m.Rank), "norm": m.Product.Norm, "rounding": limit},
+					"ΔW is no more than what rounding the factors leaves of zero: B·A cancels, as with both still at an orthogonal initialisation")
+			}
+		}
+	}
 	if !untrained {
 		c.drawn(m, drawnA, drawnB)
 		if m.DeadRanks > 0 {
 			c.add(Warning, DeadRanks, module, "", map[string]float64{"dead": float64(m.DeadRanks), "rank": float64(m.Rank)},
-				"%d of %d ranks are dead: a row of A or a column of B is all zeros", m.DeadRanks, m.Rank)
+				"%s dead: a row of A or a column of B is all zeros", ofAre(m.DeadRanks, int(m.Rank), "rank"))
 		}
-	}
-	if statsA.finite() && statsB.finite() {
-		m.Product = describeProduct(&lowrank.Product{B: b, A: a, S: u.Scale}, max(spacing(u.A.DType), spacing(u.B.DType)))
-		if m.Product == nil {
-			c.add(Error, NearOverflow, module, "", nil, "the product of the factors is too large for float64")
-		} else if m.Product.Norm > 0 {
+		if m.Product != nil && m.Product.Norm > 0 {
 			c.collapsed(m)
 		}
 	}
@@ -323,6 +336,46 @@ func (c *checked) drawn(m *Module, drawnA, drawnB bool) {
 	}
 }
 
+// cancelled is how large B·A may be where exact factors give zero and these are rounded.
+//
+// Storing them moves each element by up to u = ε/2 of itself, independently of the others, and
+// so B·A by √(2/3)·u·q in the mean at most, for q = √Σₖ‖bₖ‖²‖aₖ‖² over the columns of B and
+// rows of A: u·q is half as much again as what is seen. Computing them in F32, as PEFT's
+// orthogonal initialisation does by a QR decomposition and a product over r/2 terms, leaves an
+// error that grows as √r: up to 2·√r·2⁻²⁴·q for ranks of 2 to 256, of which this is twice.
+func cancelled(b, a *mat.Dense, eps float64) float64 {
+	out, r := b.Dims()
+	columns := make([]squares, r)
+	for o := range out {
+		for k, x := range b.RawRowView(o) {
+			columns[k].add(x)
+		}
+	}
+	var q squares
+	for k := range r {
+		var row squares
+		for _, x := range a.RawRowView(k) {
+			row.add(x)
+		}
+		if x := columns[k].norm() * row.norm(); !math.IsInf(x, 0) {
+			q.add(x)
+		}
+	}
+	return q.norm() * (eps/2 + 4*math.Sqrt(float64(r))*0x1p-24)
+}
+
+// ofAre begins a sentence: "1 of 8 ranks is", "2 of 8 ranks are".
+func ofAre(n, of int, thing string) string {
+	s, verb := "s", "are"
+	if of == 1 {
+		s = ""
+	}
+	if n == 1 {
+		verb = "is"
+	}
+	return fmt.Sprintf("%d of %d %s%s %s", n, of, thing, s, verb)
+}
+
 // exactRank is the share of σ₁ below which a singular value is nothing but rounding,
 // whatever the type of the factors: ε of F32, in which they were trained at best.
 const exactRank = 0x1p-23
@@ -355,18 +408,19 @@ func above(s []float64, share float64) int {
 // collapsed reports ranks that add less than they could.
 func (c *checked) collapsed(m *Module) {
 	p := m.Product
-	live := min(int(m.Rank)-m.DeadRanks, len(p.Spectrum))
+	full := len(p.Spectrum) // the rank, or what the shape allows
+	live := min(int(m.Rank)-m.DeadRanks, full)
 	numbers := map[string]float64{
 		"rank": float64(m.Rank), "live": float64(live), "numerical_rank": float64(p.NumericalRank), "resolved_rank": float64(p.Resolved),
 		"effective_rank": p.EffectiveRank, "last_over_first": p.Spectrum[live-1] / p.Spectrum[0],
 	}
 	switch {
 	case p.NumericalRank < live:
-		c.add(Warning, DependentRanks, m.Module, "", numbers, "the rank is %d of %d: the other singular values are below 2⁻²³ of the first, so that the ranks depend on each other", p.NumericalRank, m.Rank)
+		c.add(Warning, DependentRanks, m.Module, "", numbers, "the rank is %d of %d: the other singular values are below 2⁻²³ of the first, so that the ranks depend on each other", p.NumericalRank, full)
 	case p.Resolved < live:
-		c.add(Note, BelowResolution, m.Module, "", numbers, "%d of %d singular values are smaller than what rounding to %s leaves of the first", live-p.Resolved, live, coarser(m))
+		c.add(Note, BelowResolution, m.Module, "", numbers, "%s smaller than what rounding to %s leaves of the first", ofAre(live-p.Resolved, live, "singular value"), coarser(m))
 	case live > 1 && p.EffectiveRank < float64(live)/2:
-		c.add(Note, LowRank, m.Module, "", numbers, "the effective rank is %.1f of %d", p.EffectiveRank, m.Rank)
+		c.add(Note, LowRank, m.Module, "", numbers, "the effective rank is %.1f of %d", p.EffectiveRank, full)
 	}
 }
 

@@ -128,6 +128,7 @@ var all = []int{0, 1, 2, 3, 4, 5, 6, 7}
 
 // Each adapter has the findings that its generator put in, with the base and without.
 func TestFindings(t *testing.T) {
+	untrained := append([]string{"error changes-nothing"}, eachLayer("warning untrained h.*.fc", all...)...)
 	saved := []string{"note same-as-base head.bias", "note same-as-base head.weight"}
 	for _, c := range []struct {
 		name           string
@@ -159,6 +160,8 @@ func TestFindings(t *testing.T) {
 		{"half",
 			[]string{"warning near-overflow h.0.fc.lora_A.weight", "warning large-change h.0.fc"},
 			[]string{"warning near-overflow h.0.fc.lora_A.weight", "warning larger-than-base h.0.fc", "warning large-change h.0.fc"}},
+		{"orthogonal", untrained, untrained},
+		{"orthogonal-bf16", untrained, untrained},
 		{"brain", eachLayer("note below-resolution h.*.fc", all...), eachLayer("note below-resolution h.*.fc", all...)},
 	} {
 		a := openAdapter(t, filepath.Join(dir, c.name))
@@ -173,6 +176,71 @@ func TestFindings(t *testing.T) {
 		if r.Errors+r.Warnings+r.Notes != len(r.Findings) {
 			t.Errorf("%s: %d errors, %d warnings and %d notes of %d findings", c.name, r.Errors, r.Warnings, r.Notes, len(r.Findings))
 		}
+	}
+}
+
+// Of factors that cancel, what is left is rounding, and a little training is more than that.
+func TestCancelled(t *testing.T) {
+	for name, moved := range map[string]float64{"orthogonal": 1e-4, "orthogonal-bf16": 0.05} {
+		a := openAdapter(t, filepath.Join(dir, name))
+		r := check(t, a, health.Options{})
+		for _, m := range r.Modules {
+			if m.Product == nil || !m.Product.Rounding || m.Product.Norm == 0 {
+				t.Errorf("%s: %s: %+v", name, m.Module, m.Product)
+			}
+		}
+		adv, err := health.Advise(r, a, 0.99)
+		if err != nil || adv.CommonRank != 0 || adv.Modules[3].Needed != 0 || adv.NewBytes == 0 {
+			t.Errorf("%s: %+v (%v)", name, adv, err)
+		}
+		u := a.Entries[3].Update.(*adapter.LowRank)
+		v, err := u.B.Float32s()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rng := rand.New(rand.NewPCG(1, 3))
+		for i := range v {
+			v[i] *= 1 + float32(moved*rng.NormFloat64())
+		}
+		dtype := u.B.DType
+		raw := make([]byte, int64(len(v))*dtype.Bits()/8)
+		formats.EncodeFloat32(raw, v, dtype)
+		u.B.Data = bytes.NewReader(raw)
+		if got := check(t, a, health.Options{}); got.Modules[3].Product.Rounding || got.Errors != 0 || slices.ContainsFunc(got.Findings, func(f health.Finding) bool { return f.Module == "h.3.fc" && f.What == health.Untrained }) {
+			t.Errorf("%s: %v", name, list(got))
+		}
+	}
+}
+
+// More ranks than the shape allows.
+func TestRankAboveShape(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 4))
+	draw := func(name string, shape ...int64) formats.Tensor {
+		v := make([]float32, shape[0]*shape[1])
+		for i := range v {
+			v[i] = float32(rng.NormFloat64())
+		}
+		return formats.FromFloat32s(name, shape, v)
+	}
+	a := &adapter.Adapter{Entries: []adapter.Entry{
+		{Module: "x", Update: &adapter.LowRank{A: draw("a", 7, 5), B: draw("b", 3, 7), Scale: 1}},
+		{Module: "y", Update: &adapter.LowRank{A: draw("a", 3, 5), B: draw("b", 3, 3), Scale: 1}},
+	}}
+	r := check(t, a, health.Options{})
+	if len(r.Findings) != 1 || r.Findings[0].Text != "ΔW of shape [3 5] has a rank of 3 at most: 4 of the 7 ranks cannot add anything" {
+		t.Errorf("got %+v", r.Findings)
+	}
+	for i := range 2 { // only the first singular value is large now
+		b := a.Entries[0].Update.(*adapter.LowRank).B
+		v, _ := b.Float32s()
+		for k := range 7 {
+			v[7*(i+1)+k] = v[k] * (1 + 1e-3*float32(rng.NormFloat64()))
+		}
+		a.Entries[0].Update.(*adapter.LowRank).B = formats.FromFloat32s("b", b.Shape, v)
+	}
+	r = check(t, a, health.Options{})
+	if len(r.Findings) != 2 || r.Findings[1].Text != "the effective rank is 1.0 of 3" {
+		t.Errorf("got %+v", r.Findings)
 	}
 }
 
@@ -303,10 +371,12 @@ func TestAdvise(t *testing.T) {
 func TestMagnitudes(t *testing.T) {
 	a := openAdapter(t, filepath.Join(dir, "dora"))
 	list := bases(t, filepath.Join(dir, "base.safetensors"), a)
+	text := ""
 	found := func() []string {
 		var out []string
 		for _, f := range check(t, a, health.Options{Bases: list}).Findings {
 			if f.Module == "h.2.fc" && f.What != health.Untrained {
+				text = f.Text
 				out = append(out, f.What)
 			}
 		}
@@ -332,12 +402,18 @@ func TestMagnitudes(t *testing.T) {
 		{"as they are", func([]float32) {}, []string{health.SameMagnitude}},
 		{"one moved by a thousandth", func(v []float32) { v[3] *= 1.001 }, nil},
 		{"a negative one", func(v []float32) { v[3] *= -1 }, []string{health.BadMagnitude}},
+		{"two zeros and a negative one", func(v []float32) { v[0], v[2], v[3] = 0, 0, -v[3] }, []string{health.BadMagnitude}},
 		{"a zero", func(v []float32) { v[0] = 0 }, []string{health.BadMagnitude}},
 		{"a NaN", func(v []float32) { v[17] = float32(math.NaN()) }, []string{health.NotFinite}},
 	} {
 		change(c.do)
 		if got := found(); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.what, got, c.want)
+		}
+		want := map[string]string{"a negative one": "1 of 18 magnitudes is negative, which turns an output's weights round",
+			"two zeros and a negative one": "1 of 18 magnitudes is negative, which turns an output's weights round; 2 of 18 magnitudes are zero, which removes an output's weights"}[c.what]
+		if want != "" && text != want {
+			t.Errorf("%s: %q", c.what, text)
 		}
 	}
 }

@@ -25,7 +25,7 @@ const (
 func outliers(modules []Module) []Finding {
 	groups := map[string][]int{}
 	for i, m := range modules {
-		if m.Product != nil && m.Product.RMS > 0 {
+		if m.Product != nil && m.Product.RMS > 0 && !m.Product.Rounding {
 			key := fmt.Sprintf("%s %v", OverLayers(m.Module), m.Shape)
 			groups[key] = append(groups[key], i)
 		}

@@ -13,12 +13,13 @@ const (
 // What a finding is about. These names are stable.
 const (
 	NotFinite       = "not-finite"       // NaN or infinities
-	Untrained       = "untrained"        // ΔW is zero
+	Untrained       = "untrained"        // ΔW is zero, or what rounding leaves of it
 	ChangesNothing  = "changes-nothing"  // so is that of every module, and nothing is saved whole
 	DeadRanks       = "dead-ranks"       // ranks that add exactly nothing
 	DependentRanks  = "dependent-ranks"  // ranks that others could replace
 	BelowResolution = "below-resolution" // ranks that the rounding of the factors drowns
 	LowRank         = "low-rank"         // an effective rank of less than half of the ranks
+	RankAboveShape  = "rank-above-shape" // more ranks than a matrix of that shape can have
 	Initial         = "initial"          // factors as they were drawn before training
 	LargeChange     = "large-change"     // a change much larger than those of the same layers elsewhere
 	LargerThanBase  = "larger-than-base" // ‖ΔW‖ > ‖W‖
@@ -89,6 +90,8 @@ type Product struct {
 	NumericalRank int       `json:"numerical_rank"` // σ > 2⁻²³·σ₁
 	Resolved      int       `json:"resolved_rank"`  // σ > ε·σ₁, for ε of the factors' type
 	Spectrum      []float64 `json:"spectrum"`       // singular values, largest first
+	// Rounding says that ΔW is no more than what rounding the factors leaves of zero.
+	Rounding bool `json:"rounding,omitempty"`
 }
 
 // BaseNorms compares an update with the weight that it changes.

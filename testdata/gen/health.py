@@ -9,6 +9,8 @@ OUT/dora/               a DoRA adapter that was never trained
 OUT/ill/                an adapter with something wrong in nearly every layer; the norm is saved whole and unchanged, the head is
                         saved and changed
 OUT/half/               an adapter in F16, of which one factor has large numbers; OUT/brain/ one in BF16 with a fast decay
+OUT/orthogonal/         one with init_lora_weights="orthogonal" that was never trained: B·A is nothing but rounding; in F32, and in
+                        BF16 in OUT/orthogonal-bf16
 OUT/golden.json         for each adapter and module the singular values of ΔW and what follows from them, and for the layers
                         of base and of ../tiny-bert the same of the weights: numpy.linalg.svd in float64
 
@@ -165,6 +167,13 @@ def main():
                 result["weights"][name][module] = describe(v.flatten(1).double().numpy(), [0.5, 0.9, 0.99])
                 del result["weights"][name][module]["spectrum"]
     save_json(args.out / "golden.json", result)
+
+    # No golden numbers: what rounding leaves of zero is another for each who computes it.
+    for name, dtype in (("orthogonal", torch.float32), ("orthogonal-bf16", torch.bfloat16)):
+        model = Small()
+        model.load_state_dict(base)
+        model = get_peft_model(model.to(dtype), LoraConfig(r=6, lora_alpha=7, target_modules=["fc"], init_lora_weights="orthogonal"), autocast_adapter_dtype=False)
+        save_adapter(model, args.out / name)
 
 
 if __name__ == "__main__":
