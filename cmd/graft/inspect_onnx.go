@@ -127,11 +127,7 @@ func inspectGraph(c *cli.Context, co *console, path string) (*inspectResult, err
 	r.countGraph(m, o.base)
 	if c.Bool("spectrum") {
 		r.listSpectrum = true
-		list, err := layersOfGraph(o.base, layers)
-		if err != nil {
-			return nil, err
-		}
-		if r.Spectrum, err = moduleSpectra(c, co, path, list); err != nil {
+		if r.Spectrum, err = moduleSpectra(c, co, path, layersOfGraph(o.base, layers)); err != nil {
 			return nil, err
 		}
 	}

@@ -203,11 +203,16 @@ func (r *inspectResult) spectrumTable() *html.Table {
 	}
 	for _, x := range spectrumMeasures {
 		c := html.Column{Name: x.name, Note: x.note, Numbers: collect(list, x.of)}
-		switch x.name {
-		case "Share of full rank":
+		switch {
+		case x.name == "Share of full rank":
 			c.Texts = texts(list, func(s health.Spectrum) string { return about(s) + percentText(x.of(s)) })
-		case "Eff. rank":
-			c.Texts = texts(list, func(s health.Spectrum) string { return about(s) + short(s.EffectiveRank) })
+		case x.name != "‖W‖" && countEstimated(list) > 0:
+			c.Texts = texts(list, func(s health.Spectrum) string {
+				if strings.HasPrefix(x.name, "Rank") {
+					return about(s) + fmt.Sprint(x.of(s))
+				}
+				return about(s) + short(x.of(s))
+			})
 		}
 		t.Columns = append(t.Columns, c)
 	}
@@ -242,15 +247,15 @@ func spectrumItem(s health.Spectrum) html.Item {
 	add("Kind", s.Kind)
 	add("Weight", fmt.Sprintf("%s %v", s.DType, s.Shape))
 	add("‖W‖", short(s.Norm))
-	add("σ₁", short(s.Largest))
-	add("Stable rank", short(s.StableRank))
+	add("σ₁", about(s)+short(s.Largest))
+	add("Stable rank", about(s)+short(s.StableRank))
 	value := short(s.EffectiveRank)
 	if s.Estimated && s.Error != nil {
 		value = "~ " + value + " ± " + fmt.Sprintf("%.2g", s.Error.EffectiveRank)
 	}
 	add("Effective rank", value)
 	add("Share of full rank", about(s)+percentText(shareOfFull(s)))
-	item.Charts = []html.Chart{{Title: "Rank that keeps a share of the energy", Labels: []string{"50 %", "90 %", "99 %", "full rank"},
+	item.Charts = []html.Chart{{Title: about(s) + "Rank that keeps a share of the energy", Labels: []string{"50 %", "90 %", "99 %", "full rank"},
 		Series: []html.Series{{Name: "rank", Values: []float64{float64(s.Rank50), float64(s.Rank90), float64(s.Rank99), fullRank(s)}}}}}
 	return item
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"text/tabwriter"
 
@@ -83,7 +84,7 @@ func layersOfModel(m *patch.Model) []health.Layer {
 
 // layersOfGraph are those of an ONNX model, each weight once. A layer that nothing names goes
 // by its weight.
-func layersOfGraph(base *formats.Checkpoint, layers []*onnx.Layer) ([]health.Layer, error) {
+func layersOfGraph(base *formats.Checkpoint, layers []*onnx.Layer) []health.Layer {
 	var out []health.Layer
 	for _, l := range layers {
 		t, ok := base.Tensor(l.Weight.Key)
@@ -94,12 +95,9 @@ func layersOfGraph(base *formats.Checkpoint, layers []*onnx.Layer) ([]health.Lay
 		if module == "" {
 			module = t.Name
 		}
-		if l.Quantized != "" {
-			return nil, formats.Rejectf(base.Path(), t.Name, "the singular values of a quantised weight (%s) are not supported", l.Quantized)
-		}
-		out = append(out, health.Layer{Module: module, Kind: l.Kind.String(), Tensor: t})
+		out = append(out, health.Layer{Module: module, Kind: l.Kind.String(), Tensor: t, Quantized: l.Quantized})
 	}
-	return out, nil
+	return out
 }
 
 // spectrumRow is a layer in the table, or a group over the layers of the model.
@@ -165,17 +163,33 @@ func printSpectrum(w io.Writer, list []health.Spectrum) {
 		if grouped {
 			fmt.Fprintf(t, "%d\t", len(r.list))
 		}
-		about := ""
-		if r.list[0].Estimated {
-			about = "~ "
+		fmt.Fprintf(t, "%s\t%s", r.shape, short(r.mean(func(s *health.Spectrum) float64 { return s.Norm })))
+		mark := ""
+		if countEstimated(r.list) > 0 {
+			mark = "~ "
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.1f\t%s%.1f\t%s\t%s\t%s\n", r.shape,
-			short(r.mean(func(s *health.Spectrum) float64 { return s.Norm })), short(r.mean(func(s *health.Spectrum) float64 { return s.Largest })),
-			r.mean(func(s *health.Spectrum) float64 { return s.StableRank }), about, r.mean(func(s *health.Spectrum) float64 { return s.EffectiveRank }),
-			r.ranks(func(s *health.Spectrum) int { return s.Rank50 }), r.ranks(func(s *health.Spectrum) int { return s.Rank90 }), r.ranks(func(s *health.Spectrum) int { return s.Rank99 }))
+		for _, text := range []string{
+			short(r.mean(func(s *health.Spectrum) float64 { return s.Largest })),
+			tenth(r.mean(func(s *health.Spectrum) float64 { return s.StableRank })),
+			tenth(r.mean(func(s *health.Spectrum) float64 { return s.EffectiveRank })),
+			r.ranks(func(s *health.Spectrum) int { return s.Rank50 }),
+			r.ranks(func(s *health.Spectrum) int { return s.Rank90 }),
+			r.ranks(func(s *health.Spectrum) int { return s.Rank99 }),
+		} {
+			fmt.Fprintf(t, "\t%s%s", mark, text)
+		}
+		fmt.Fprintln(t)
 	}
 	t.Flush()
 	if estimated > 0 {
-		fmt.Fprintf(w, "\n~ estimated, in %s: effective ranks to %.1g %% or better (docs/inspect.md)\n", someOf(estimated, len(list), "layer"), 100*worst)
+		fmt.Fprintf(w, "\n~ estimated, in %s: effective ranks to %s %% or better (docs/inspect.md)\n", someOf(estimated, len(list), "layer"), limitText(100*worst))
 	}
+}
+
+// limitText writes a limit in one digit, and from 1 on as a whole number, rounded up.
+func limitText(x float64) string {
+	if x < 1 {
+		return fmt.Sprintf("%.1g", x)
+	}
+	return fmt.Sprintf("%.0f", math.Ceil(x))
 }

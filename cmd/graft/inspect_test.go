@@ -55,7 +55,7 @@ func TestManyLayers(t *testing.T) {
 		"check: 1 error, 50 warnings", `warning +50 +h\.\*\.fc +zero`, "error +1 +– +nothing")
 	b.Reset()
 	printSpectrum(&b, spectra)
-	wantLines(t, b.String(), `h\.\*\.fc +50 +\[3 4\] +2 +1 +4\.0 +~ 2\.0 +1 +2 to 3 +3`, "~ estimated, in all 50 layers: effective ranks to 1 % or better .*")
+	wantLines(t, b.String(), `h\.\*\.fc +50 +\[3 4\] +2 +~ 1 +~ 4\.0 +~ 2\.0 +~ 1 +~ 2 to 3 +~ 3`, "~ estimated, in all 50 layers: effective ranks to 1 % or better .*")
 	b.Reset()
 	r.print(&b)
 	wantLines(t, b.String(), "SLIMMED +COUNT +WHAT +SAVES", `h\.\*\.fc +50 +rank 4 → 2 +5\.00 kB`)
@@ -94,6 +94,47 @@ func dataOf(t *testing.T, p *html.Page) (parts map[string]map[string]any, page s
 		parts[p.Part["title"].(string)] = p.Part
 	}
 	return parts, b.String()
+}
+
+// The limit of an error is a number for people, and no smaller than it is.
+func TestLimitText(t *testing.T) {
+	for x, want := range map[float64]string{19.2: "20", 150: "150", 1: "1", 1.01: "2", 0.9: "0.9", 0.00012: "0.0001", 0: "0"} {
+		if got := limitText(x); got != want {
+			t.Errorf("%g: got %s, want %s", x, got, want)
+		}
+	}
+}
+
+// A page marks what is estimated.
+func TestEstimatedPage(t *testing.T) {
+	r := &inspectResult{Path: "m"}
+	for i := range 2 {
+		s := health.Spectrum{Module: fmt.Sprint("l.", i), Tensor: fmt.Sprint(i), Shape: []int64{30000, 20000}, Norm: 3, Largest: 2, StableRank: 2.25, EffectiveRank: 1000, Rank50: 500, Rank90: 900, Rank99: 12345}
+		if i == 1 {
+			s.Estimated, s.Error = true, &health.SpectrumError{EffectiveRank: 5}
+		}
+		r.Spectrum = append(r.Spectrum, s)
+	}
+	p := r.page()
+	parts, _ := dataOf(t, p)
+	var got []any
+	for _, c := range parts["Singular values"]["columns"].([]any)[1:9] {
+		c := c.(map[string]any)
+		got = append(got, c["name"], c["texts"])
+	}
+	pair := func(s string) []any { return []any{s, "~ " + s} }
+	want := []any{"Share of full rank", pair("5 %"), "Eff. rank", pair("1000"), "Stable rank", pair("2.25"), "Rank for 50 %", pair("500"),
+		"Rank for 90 %", pair("900"), "Rank for 99 %", pair("12345"), "‖W‖", nil, "σ₁", pair("2")}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	facts := map[string]string{}
+	for _, f := range p.Items[1].Facts {
+		facts[f.Label] = f.Value
+	}
+	if facts["σ₁"] != "~ 2" || facts["Stable rank"] != "~ 2.25" || facts["Effective rank"] != "~ 1000 ± 5" || facts["‖W‖"] != "3" {
+		t.Errorf("facts: %v", facts)
+	}
 }
 
 // A page of an adapter has its numbers in their places.

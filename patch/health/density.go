@@ -18,6 +18,7 @@ type density struct {
 	energy       float64  // the sum of all eigenvalues, ‖W‖²
 	largest      float64
 	largestError float64
+	count        int     // of all eigenvalues
 	floor        float64 // what is below is rounding, and zero
 }
 
@@ -28,6 +29,7 @@ var energies = [3]float64{0.5, 0.9, 0.99}
 type summary struct {
 	effective float64
 	ranks     [3]float64
+	lost      float64 // how far off the effective rank may be by what is below the floor
 }
 
 // rank is a whole number of singular values.
@@ -55,7 +57,14 @@ func (d *density) summary(samples [][]atom, without int) summary {
 	}
 	calibrate(some, rest)
 	atoms := append(slices.Clone(d.known), some...)
-	atoms = slices.DeleteFunc(atoms, func(a atom) bool { return !(a.value > d.floor) })
+	below := 0.0
+	atoms = slices.DeleteFunc(atoms, func(a atom) bool {
+		if a.value > d.floor {
+			return false
+		}
+		below += a.weight
+		return true
+	})
 	slices.SortStableFunc(atoms, func(a, b atom) int { return cmp.Compare(b.value, a.value) })
 	// Small ones first, so that they are not lost in the sums.
 	sum, energy := 0.0, 0.0
@@ -73,6 +82,10 @@ func (d *density) summary(samples [][]atom, without int) summary {
 		entropy -= a.weight * p * math.Log(p)
 	}
 	s.effective = math.Exp(entropy)
+	// Their sum is the largest where all are the same.
+	below = min(below, float64(d.count-len(d.known)))
+	left := min(below*d.floor, max(0, rest)+unit(d.count)*d.energy)
+	s.lost = s.effective * math.Expm1(spread(below, math.Sqrt(below*left)/sum, entropy))
 	at, kept, rank := 0, 0.0, 0.0
 	for i, share := range energies {
 		for at < len(atoms)-1 && kept+atoms[at].weight*atoms[at].value < share*energy {
@@ -83,6 +96,18 @@ func (d *density) summary(samples [][]atom, without int) summary {
 		s.ranks[i] = rank + max(0, min(atoms[at].weight, (share*energy-kept)/atoms[at].value))
 	}
 	return s
+}
+
+// unit is n·2⁻⁵², the share to which sums and products over n numbers are exact.
+func unit(n int) float64 { return float64(n) * 0x1p-52 }
+
+// spread is how much an entropy moves at most where a number of values, of a sum relative to
+// that of the others, come in: from H/(1+δ) + log(1+δ) + δ/(1+δ)·log(n/δ).
+func spread(count, sum, entropy float64) float64 {
+	if !(count > 0 && sum > 0) {
+		return 0
+	}
+	return sum * (1 + entropy + max(0, math.Log(count/sum)))
 }
 
 // calibrate corrects the weights of sampled eigenvalues so that their sum stays and their
@@ -107,12 +132,18 @@ func calibrate(atoms []atom, energy float64) {
 	}
 }
 
+// leastError is the share of an effective rank that its error has at least: singular values
+// that are equal but for the rounding of float32 look alike to all probes.
+const leastError = 0x1p-20
+
 // errors returns four standard errors by the jackknife, from how the summaries without one
-// probe differ, and how far that of half the steps is off beside.
+// probe differ, and how far that of half the steps is off beside; of the effective rank also
+// what may be below the floor.
 func (d *density) errors(whole summary) *SpectrumError {
 	n := float64(len(d.samples))
+	least := whole.lost + leastError*whole.effective
 	if n < 2 {
-		return &SpectrumError{}
+		return &SpectrumError{EffectiveRank: least}
 	}
 	var squares [4]float64
 	for i := range d.samples {
@@ -122,7 +153,7 @@ func (d *density) errors(whole summary) *SpectrumError {
 	}
 	off := d.summary(d.shorter, -1).minus(whole)
 	of := func(i int) float64 { return 4*math.Sqrt((n-1)/n*squares[i]) + math.Abs(off[i]) }
-	return &SpectrumError{EffectiveRank: of(0), Rank50: of(1), Rank90: of(2), Rank99: of(3)}
+	return &SpectrumError{EffectiveRank: of(0) + least, Rank50: of(1), Rank90: of(2), Rank99: of(3)}
 }
 
 func (s summary) minus(t summary) [4]float64 {

@@ -35,7 +35,7 @@ func estimate(ctx context.Context, g *gram) (*density, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &density{known: known, energy: g.norm * g.norm, largest: residual.value, largestError: residual.norm, floor: float64(g.n) * 0x1p-52 * residual.value}
+	d := &density{known: known, energy: g.norm * g.norm, largest: residual.value, largestError: residual.norm, count: g.n, floor: unit(g.n) * residual.value}
 	count := 0
 	if q != nil {
 		count, _ = q.Dims()

@@ -19,9 +19,10 @@ import (
 // Layer is a weight whose singular values are asked for: a matrix, or a convolution's kernel
 // as the matrix of its outputs × the rest.
 type Layer struct {
-	Module string
-	Kind   string
-	Tensor formats.Tensor
+	Module    string
+	Kind      string
+	Tensor    formats.Tensor
+	Quantized string // what the weight is quantised by, which is refused; "" where it is not
 }
 
 // Spectrum describes the singular values σ of a weight.
@@ -47,8 +48,9 @@ type Spectrum struct {
 
 // SpectrumError is how far the numbers of an estimate may be off: four standard errors, from
 // how the eight probes differ, which is 99.5 % of Student's distribution with seven degrees of
-// freedom; and the difference from an estimate with half of the steps. That of Largest is the
-// residual of its singular vector.
+// freedom; and the difference from an estimate with half of the steps. To that of
+// EffectiveRank comes what singular values may add that rounding hides, and 2⁻²⁰ of it. That
+// of Largest is the residual of its singular vector, and the rounding.
 type SpectrumError struct {
 	Largest       float64 `json:"largest"`
 	EffectiveRank float64 `json:"effective_rank"`
@@ -77,7 +79,8 @@ func (o *SpectrumOptions) exact() int {
 }
 
 const (
-	exactSide = 768
+	exactSide   = 768
+	otherLayers = "--only chooses other layers"
 	// spectrumBudget is how many bytes all matrices in work may take; one that needs more is
 	// worked on alone.
 	spectrumBudget = 1 << 30
@@ -99,9 +102,11 @@ const (
 func Spectra(ctx context.Context, layers []Layer, opts SpectrumOptions) ([]Spectrum, error) {
 	opts.Exact = opts.exact()
 	for _, l := range layers {
-		if !l.Tensor.DType.IsFloat() {
-			return nil, formats.Rejectf(opts.Path, l.Tensor.Name, "the singular values of %s are not supported (want F64, F32, F16 or BF16)", l.Tensor.DType).
-				WithHint("--only chooses other layers")
+		switch {
+		case l.Quantized != "":
+			return nil, formats.Rejectf(opts.Path, l.Tensor.Name, "the singular values of a quantised weight (%s) are not supported", l.Quantized).WithHint(otherLayers)
+		case !l.Tensor.DType.IsFloat():
+			return nil, formats.Rejectf(opts.Path, l.Tensor.Name, "the singular values of %s are not supported (want F64, F32, F16 or BF16)", l.Tensor.DType).WithHint(otherLayers)
 		}
 	}
 	out := make([]Spectrum, len(layers))
@@ -189,7 +194,7 @@ func spectrum(ctx context.Context, l Layer, opts SpectrumOptions) (Spectrum, err
 	s.Rank50, s.Rank90, s.Rank99 = whole.rank(0), whole.rank(1), whole.rank(2)
 	if s.Estimated {
 		e := d.errors(whole)
-		e.Largest = min(d.largestError/2/math.Sqrt(d.largest), math.Sqrt(d.largest)) * scale
+		e.Largest = min((d.largestError/2+unit(g.n)*d.largest)/math.Sqrt(d.largest), math.Sqrt(d.largest)) * scale
 		s.Error = e
 	}
 	return s, nil
@@ -247,7 +252,7 @@ func readGram(ctx context.Context, path string, t formats.Tensor) (*gram, float6
 		if t.Shape[0] != rows { // turned round
 			row, col = col, row
 		}
-		return nil, 0, formats.Rejectf(path, t.Name, "it has elements that are NaN or infinite, one at row %d, column %d", row, col)
+		return nil, 0, formats.Rejectf(path, t.Name, "it has elements that are NaN or infinite, one at row %d, column %d", row, col).WithHint(otherLayers)
 	}
 	g.norm = math.Sqrt(sum)
 	return g, scale, ctx.Err()
@@ -304,7 +309,7 @@ func exactDensity(ctx context.Context, g *gram) (*density, error) {
 	if g.progress != nil {
 		g.progress(exactWork(float64(g.rows), float64(g.n)))
 	}
-	d := &density{largest: max(values[0], math.SmallestNonzeroFloat64), floor: float64(g.n) * 0x1p-52 * values[0]}
+	d := &density{largest: max(values[0], math.SmallestNonzeroFloat64), count: g.n, floor: unit(g.n) * values[0]}
 	for _, x := range values {
 		d.known = append(d.known, atom{x, 1})
 	}

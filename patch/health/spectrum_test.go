@@ -152,6 +152,49 @@ func TestSpectraKnown(t *testing.T) {
 	}
 }
 
+// The error that is stated holds of what is left of an estimate's outliers too: against all
+// singular values of the elements as they are stored, by another method.
+func TestSpectraErrors(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	ones := make([]float32, 260*200)
+	for i := range ones {
+		ones[i] = 1
+	}
+	layers := []health.Layer{{Module: "ones", Tensor: formats.FromFloat32s("ones", []int64{260, 200}, ones)}}
+	for _, c := range []struct {
+		name string
+		s    []float64
+	}{
+		{"one", []float64{7}},
+		{"three", []float64{3, 2, 1}},
+		{"ten", values(10, func(i float64) float64 { return i + 1 })},
+		{"two levels", values(200, func(i float64) float64 { return math.Pow(1e-3, math.Floor(i/100)) })},
+		{"two levels far apart", values(200, func(i float64) float64 { return math.Pow(1e-6, math.Floor(i/100)) })},
+	} {
+		layers = append(layers, health.Layer{Module: c.name, Tensor: withSpectrum(rng, 260, 200, c.s)})
+	}
+	for i, got := range spectra(t, health.SpectrumOptions{Exact: 1}, layers...) {
+		narrow, err := layers[i].Tensor.Float32s()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v []float64
+		for _, x := range narrow {
+			v = append(v, float64(x))
+		}
+		var svd mat.SVD
+		if !svd.Factorize(mat.NewDense(260, 200, v), mat.SVDNone) {
+			t.Fatal("no decomposition")
+		}
+		s := svd.Values(nil)
+		near(t, got.Module+": effective rank", got.EffectiveRank, lowrank.EffectiveRank(s), got.Error.EffectiveRank)
+		near(t, got.Module+": largest", got.Largest, s[0], got.Error.Largest)
+		if got.Error.EffectiveRank > 1e-3*got.EffectiveRank {
+			t.Errorf("%s: an error of %g of %g", got.Module, got.Error.EffectiveRank, got.EffectiveRank)
+		}
+	}
+}
+
 // An identity, zeros, a row, nothing.
 func TestSpectraDegenerate(t *testing.T) {
 	eye := make([]float32, 300*300)
@@ -247,6 +290,9 @@ func TestSpectraRefused(t *testing.T) {
 		{formats.Tensor{Name: "w", DType: formats.F8E4M3, Shape: []int64{2, 2}, Data: bytes.NewReader(make([]byte, 4))}, `reading "p": tensor "w": the singular values of F8_E4M3 are not supported (want F64, F32, F16 or BF16)`},
 	} {
 		_, err := health.Spectra(context.Background(), []health.Layer{{Tensor: c.t}}, health.SpectrumOptions{Path: "p"})
+		if e := (*formats.Error)(nil); !errors.As(err, &e) || e.Hint != "--only chooses other layers" {
+			t.Errorf("the hint is of %#v", e)
+		}
 		if !errors.Is(err, formats.ErrInput) || err.Error() != c.want {
 			t.Errorf("got %v, want %s", err, c.want)
 		}
