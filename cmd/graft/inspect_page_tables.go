@@ -13,7 +13,7 @@ import (
 )
 
 func (h *healthInfo) findingTable(items map[string]int) *html.Table {
-	t := &html.Table{Title: "What the check found", Note: "Errors make an adapter useless as it is, warnings say what went wrong in making it, and sound adapters have notes too.",
+	t := &html.Table{Title: "What the check found", Stacked: true, Note: "Errors make an adapter useless as it is, warnings say what went wrong in making it, and sound adapters have notes too.",
 		Columns: []html.Column{{Name: "Where", Code: true}, {Name: "Level"}, {Name: "What"}, {Name: "Name", Note: "the same from release to release", Code: true}}}
 	for _, f := range h.Findings {
 		item, ok := items[f.Module]

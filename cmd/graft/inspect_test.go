@@ -183,6 +183,9 @@ func TestAdapterPage(t *testing.T) {
 	if d := cmp.Diff([]any{3.0}, parts["What the check found"]["items"]); d != "" {
 		t.Errorf("findings: %s", d)
 	}
+	if parts["What the check found"]["stacked"] != true {
+		t.Error("findings are in columns where a window is narrow")
+	}
 	column := func(table string, i int) any {
 		return parts[table]["columns"].([]any)[i].(map[string]any)["texts"]
 	}

@@ -72,8 +72,8 @@ func (c *checked) add(level Level, what, module, tensor string, numbers map[stri
 const factorBudget = 256 << 20
 
 // Check reads every tensor of an adapter, and with bases what it changes. It fails where a
-// file cannot be read, where factors do not fit together ([formats.ErrUnfit]), and when ctx
-// ends.
+// file cannot be read, where factors do not fit together ([formats.ErrUnfit]), where a weight of
+// the base is not finite ([formats.ErrInput]), and when ctx ends.
 func Check(ctx context.Context, a *adapter.Adapter, opts Options) (*Result, error) {
 	list := make([]checked, len(a.Entries))
 	need := func(i int) int64 {

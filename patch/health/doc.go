@@ -12,8 +12,8 @@
 //
 // # What is promised
 //
-// Nothing that is wrong in an adapter stops a check: it reports all of it, and fails only
-// where a file cannot be read. Results are plain data, fit for JSON: no number in them is
-// infinite or NaN. They are the same for any number of workers. Memory is bounded by a
-// budget, unless one module alone needs more.
+// No number that is wrong in an adapter stops a check: it reports all of them, and fails only
+// where a file cannot be read, factors do not fit together, or the base is not finite. Results
+// are plain data, fit for JSON: no number in them is infinite or NaN. They are the same for any
+// number of workers. Memory is bounded by a budget, unless one module alone needs more.
 package health

@@ -75,6 +75,8 @@ type Table struct {
 	Items   []int    `json:"items,omitempty"` // of each row, an index or −1; nil where none has one
 	By      int      `json:"by,omitempty"`    // the column that rows are sorted by at first; as they are where it is 0
 	Plain   bool     `json:"plain,omitempty"` // neither sorted nor filtered
+	// Stacked puts the cells of a row under one another where a window is narrow, for sentences.
+	Stacked bool `json:"stacked,omitempty"`
 }
 
 // Column is one of a table. It has Numbers, Texts or both: then texts are shown, and sorted

@@ -26,7 +26,7 @@ function table(part) {
     tools.push(input, count);
   }
   const box = h("section", { class: "part-table" }, head(part, ...tools),
-    h("div", { class: "card" }, h("div", { class: part.columns.length > 3 ? "tablebox wide" : "tablebox", tabindex: 0, role: "region", "aria-label": part.title },
+    h("div", { class: "card" }, h("div", { class: "tablebox" + (part.stacked ? " stacked" : part.columns.length > 3 ? " wide" : ""), tabindex: 0, role: "region", "aria-label": part.title },
       h("table", {}, h("thead", {}, h("tr", {}, ...heads)), body)), more));
 
   function sort(k) {
