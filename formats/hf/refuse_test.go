@@ -100,7 +100,7 @@ func TestHints(t *testing.T) {
 		want  string
 	}{
 		"bin":     {map[string]string{"pytorch_model.bin": "x"}, "convert"},
-		"adapter": {map[string]string{"adapter_model.bin": "x"}, "--adapter"},
+		"adapter": {map[string]string{"adapter_model.bin": "x"}, "name the one that the adapter is for"},
 	} {
 		_, err := Open(tree(t, c.files))
 		if e, ok := err.(*formats.Error); !ok || !strings.Contains(e.Hint, c.want) {
