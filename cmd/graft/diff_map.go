@@ -168,6 +168,24 @@ func (c *cells) heatMap(title, note, what, which string, items func(int) int) *h
 	return h
 }
 
+// shown is a number that things have, in tables and maps.
+type shown[T any] struct {
+	name, note string
+	of         func(T) float64
+	fixed      bool // colours go from 0 to 1
+}
+
+// addMeasures adds the measures that any of the things has.
+func addMeasures[T any](c *cells, h *html.HeatMap, list []shown[T], things []T) {
+	for _, x := range list {
+		m := html.Measure{Name: x.name, Note: x.note}
+		if x.fixed {
+			m.To = 1
+		}
+		c.measure(h, m, func(i int) float64 { return x.of(things[i]) })
+	}
+}
+
 // measure adds a measure, if anything has it.
 func (c *cells) measure(h *html.HeatMap, m html.Measure, of func(int) float64) {
 	var all []float64
@@ -198,13 +216,7 @@ func (r *diffResult) moduleMap() *html.HeatMap {
 		return nil
 	}
 	h := c.heatMap("Where ΔW differs", "", "module", "module that changed most", func(i int) int { return i })
-	for _, x := range measures {
-		m := html.Measure{Name: x.name, Note: x.note}
-		if x.fixed {
-			m.To = 1
-		}
-		c.measure(h, m, func(i int) float64 { return x.of(r.Modules[i]) })
-	}
+	addMeasures(c, h, measures, r.Modules)
 	if len(h.Measures) == 0 {
 		return nil
 	}

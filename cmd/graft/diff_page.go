@@ -343,11 +343,7 @@ func texts[T any](list []T, f func(T) string) []string {
 }
 
 // measures are what is shown of modules, in tables and maps.
-var measures = []struct {
-	name, note string
-	of         func(m diff.Module) float64
-	fixed      bool // colours go from 0 to 1
-}{
+var measures = []shown[diff.Module]{
 	{"Relative", "‖B − A‖/‖A‖ of ΔW, Frobenius", func(m diff.Module) float64 { return float64(m.Relative) }, false},
 	{"‖B − A‖", "the distance of both ΔW, Frobenius", func(m diff.Module) float64 { return float64(m.Distance) }, false},
 	{"Cosine", "of the angle between both ΔW", func(m diff.Module) float64 { return float64(m.Cosine) }, false},

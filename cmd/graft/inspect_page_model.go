@@ -160,11 +160,7 @@ func amountText(n int64) string {
 }
 
 // spectrumMeasures are what is shown of layers, in the table and the map.
-var spectrumMeasures = []struct {
-	name, note string
-	of         func(s health.Spectrum) float64
-	fixed      bool // colours go from 0 to 1
-}{
+var spectrumMeasures = []shown[health.Spectrum]{
 	{"Share of full rank", "effective rank in what the shape allows", shareOfFull, true},
 	{"Eff. rank", "exp of the entropy of the singular values", func(s health.Spectrum) float64 { return s.EffectiveRank }, false},
 	{"Stable rank", "‖W‖²/σ₁²", func(s health.Spectrum) float64 { return s.StableRank }, false},
@@ -181,13 +177,7 @@ func (r *inspectResult) spectrumMap() *html.HeatMap {
 		return nil
 	}
 	h := c.heatMap("How much rank the weights have", "", "module", "module with the largest norm", func(i int) int { return i })
-	for _, x := range spectrumMeasures {
-		m := html.Measure{Name: x.name, Note: x.note}
-		if x.fixed {
-			m.To = 1
-		}
-		c.measure(h, m, func(i int) float64 { return x.of(r.Spectrum[i]) })
-	}
+	addMeasures(c, h, spectrumMeasures, r.Spectrum)
 	return h
 }
 

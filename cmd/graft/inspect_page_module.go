@@ -9,16 +9,13 @@ import (
 )
 
 // healthMeasures are what is shown of modules, in the table and the map.
-var healthMeasures = []struct {
-	name, note string
-	of         func(m health.Module) float64
-}{
-	{"‖ΔW‖", "the size of the change, Frobenius", ofProduct(func(p *health.Product) float64 { return p.Norm })},
-	{"‖ΔW‖/‖W‖", "the size of the change, beside the weight's", relativeOf},
-	{"RMS of ΔW", "the size of an element of the change", ofProduct(func(p *health.Product) float64 { return p.RMS })},
-	{"Eff. rank", "exp of the entropy of the singular values", ofProduct(func(p *health.Product) float64 { return p.EffectiveRank })},
-	{"Share of rank", "effective rank in the rank of the factors, or what the shape allows", ofProduct(func(p *health.Product) float64 { return p.EffectiveRank / float64(len(p.Spectrum)) })},
-	{"Stable rank", "‖ΔW‖²/σ₁²", ofProduct(func(p *health.Product) float64 { return p.StableRank })},
+var healthMeasures = []shown[health.Module]{
+	{"‖ΔW‖", "the size of the change, Frobenius", ofProduct(func(p *health.Product) float64 { return p.Norm }), false},
+	{"‖ΔW‖/‖W‖", "the size of the change, beside the weight's", relativeOf, false},
+	{"RMS of ΔW", "the size of an element of the change", ofProduct(func(p *health.Product) float64 { return p.RMS }), false},
+	{"Eff. rank", "exp of the entropy of the singular values", ofProduct(func(p *health.Product) float64 { return p.EffectiveRank }), false},
+	{"Share of rank", "effective rank in the rank of the factors, or what the shape allows", ofProduct(func(p *health.Product) float64 { return p.EffectiveRank / float64(len(p.Spectrum)) }), false},
+	{"Stable rank", "‖ΔW‖²/σ₁²", ofProduct(func(p *health.Product) float64 { return p.StableRank }), false},
 }
 
 // relativeOf is ‖ΔW‖/‖W‖ of a module: infinite where W alone is zero, and NaN without a base
@@ -51,9 +48,7 @@ func (h *healthInfo) moduleMap(needed map[string]int) *html.HeatMap {
 		return nil
 	}
 	t := c.heatMap("Where it changes the model", "", "module", "module with the largest change", func(i int) int { return i })
-	for _, x := range healthMeasures {
-		c.measure(t, html.Measure{Name: x.name, Note: x.note}, func(i int) float64 { return x.of(h.Modules[i]) })
-	}
+	addMeasures(c, t, healthMeasures, h.Modules)
 	if h.Advice != nil {
 		c.measure(t, html.Measure{Name: "Rank needed", Note: "to keep " + energyText(h.Advice) + " of the energy"}, func(i int) float64 { return neededOf(needed, h.Modules[i]) })
 	}
