@@ -75,23 +75,29 @@ func (r *extractResult) print(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	if r.checked {
-		differing, one, elements := r.merged()
+		differing, one, elements, steps := r.merged()
 		if differing == 0 {
 			fmt.Fprintln(w, "merged, it is the tuned model bit for bit")
 		} else {
-			fmt.Fprintf(w, "merged, %s of the elements of what changed differ from the tuned model, %s by more than 1 ulp\n", share(differing, elements), share(differing-one, elements))
+			fmt.Fprintf(w, "merged, %s of the elements of what changed differ from the tuned model", share(differing, elements))
+			if steps {
+				fmt.Fprintf(w, ", %s by more than 1 ulp", share(differing-one, elements))
+			}
+			fmt.Fprintln(w)
 		}
 	}
 }
 
 // merged sums up what merging will differ by.
-func (r *extractResult) merged() (differing, one, elements int64) {
+func (r *extractResult) merged() (differing, one, elements int64, steps bool) {
+	steps = true // between two types there are none
 	for _, m := range r.Modules {
-		if m.Merged != nil {
-			differing, one, elements = differing+m.Merged.Differing, one+m.Merged.OneULP, elements+m.Merged.Elements
+		if x := m.Merged; x != nil {
+			differing, one, elements = differing+x.Differing, one+x.OneULP, elements+x.Elements
+			steps = steps && (x.Differing == 0 || x.OneULP > 0 || x.MaxULPs > 0)
 		}
 	}
-	return differing, one, elements
+	return differing, one, elements, steps
 }
 
 func (r *extractResult) table(w io.Writer) {

@@ -112,7 +112,13 @@ func TestExtremes(t *testing.T) {
 	w.Set(2, 3, 0)
 	signed := mat.DenseCopyOf(w)
 	signed.Set(2, 3, math.Copysign(0, -1))
-	base, tuned := model(t, "base", "", tensor("l.weight", formats.F32, w)), model(t, "tuned", "", tensor("l.weight", formats.F32, signed))
+	n, m := random(rng, 1, 5, 1), random(rng, 1, 5, 1)
+	base := model(t, "base", "", tensor("l.weight", formats.F32, w), tensor("n.weight", formats.F32, n, 5))
+	tuned := model(t, "tuned", "", tensor("l.weight", formats.F32, signed), tensor("n.weight", formats.F32, m, 5))
+	_, err := extract.Extract(t.Context(), base, model(t, "tuned", "", tensor("l.weight", formats.F32, signed), tensor("n.weight", formats.F32, n, 5)), extract.Options{Rank: 1})
+	if !errors.Is(err, formats.ErrUnfit) || !strings.Contains(err.Error(), "in the signs of zeros alone") {
+		t.Errorf("got %v", err)
+	}
 	zero := 0.0
 	for kind, opts := range map[string]extract.Options{"": {Energy: 0.9}, "Replace": {MaxError: &zero}} {
 		if m := run(t, base, tuned, opts).Modules[0]; m.Kind != kind || m.Reason != "only the signs of zeros differ" {
@@ -121,7 +127,7 @@ func TestExtremes(t *testing.T) {
 	}
 	big := []float32{3e38, -3e38}
 	raw := func(x float32) *mat.Dense { return mat.NewDense(2, 2, []float64{float64(x), 1, 2, 3}) }
-	_, err := extract.Extract(t.Context(), model(t, "base", "", tensor("l.weight", formats.F32, raw(big[0]))), model(t, "tuned", "", tensor("l.weight", formats.F32, raw(big[1]))), extract.Options{Rank: 1})
+	_, err = extract.Extract(t.Context(), model(t, "base", "", tensor("l.weight", formats.F32, raw(big[0]))), model(t, "tuned", "", tensor("l.weight", formats.F32, raw(big[1]))), extract.Options{Rank: 1})
 	if !errors.Is(err, formats.ErrUnfit) || !strings.Contains(err.Error(), "the difference from the base is too large at row 0, column 0") {
 		t.Errorf("got %v", err)
 	}

@@ -94,7 +94,13 @@ func Extract(ctx context.Context, base, tuned *patch.Model, opts Options) (*Resu
 		return nil, err
 	}
 	j.settle()
-	return r, r.assemble()
+	if err := r.assemble(); err != nil {
+		return nil, err
+	}
+	if len(r.Adapter.Entries) == 0 {
+		return nil, unfit(tuned, "", "it differs from the base in the signs of zeros alone: there is nothing to extract")
+	}
+	return r, nil
 }
 
 // settle gives weights without factors their role, and returns what those that are saved whole
