@@ -71,6 +71,7 @@ func newApp() *cli.App {
 		c.HideHelpCommand = true
 		c.CustomHelpTemplate = commandHelp
 		c.Before = setWorkers
+		c.Action = orPrintConfig(c.Action)
 	}
 	return app
 }

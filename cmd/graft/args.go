@@ -46,7 +46,7 @@ func normalize(app *cli.App, args []string) ([]string, error) {
 		}
 	}
 	out, paths := []string{command.Name}, []string{"--"}
-	seen := map[string]bool{}
+	seen, config := map[string]bool{}, ""
 	for i := 1; i < len(args); i++ {
 		arg := args[i]
 		if arg == "--" {
@@ -87,7 +87,24 @@ func normalize(app *cli.App, args []string) ([]string, error) {
 			return nil, err
 		}
 		seen[name] = true
+		if name == "config" {
+			config = value
+		}
 		out = append(out, "--"+name+"="+value)
+	}
+	if config != "" {
+		more, err := configArgs(config, command, seen)
+		if err != nil {
+			return nil, err
+		}
+		for _, arg := range more {
+			name, _, _ := cutFlag(arg)
+			seen[name] = true
+		}
+		out = append(out, more...)
+	}
+	if seen["print-config"] {
+		needNothing(command)
 	}
 	return append(out, paths...), checkRequired(command, seen)
 }
@@ -129,8 +146,17 @@ func checkFlag(f cli.Flag, name, value string, again bool) (string, error) {
 	if value == "" {
 		return "", formats.Usagef("flag --%s has an empty value", name)
 	}
+	plain, ok := flagText(f, value)
+	if !ok {
+		return "", formats.Usagef("flag --%s: %s is not %s", name, formats.Quote(value), wantedBy(f))
+	}
+	return plain, nil
+}
+
+// flagText returns a flag's value as the library shall read it, and whether it is one.
+func flagText(f cli.Flag, value string) (plain string, ok bool) {
 	var err error
-	plain := value
+	plain = value
 	switch f.(type) {
 	case *cli.BoolFlag:
 		_, err = strconv.ParseBool(value)
@@ -145,10 +171,7 @@ func checkFlag(f cli.Flag, name, value string, again bool) (string, error) {
 	case *cli.Float64Flag:
 		_, err = parseFloat(value)
 	}
-	if err != nil {
-		return "", formats.Usagef("flag --%s: %s is not %s", name, formats.Quote(value), wantedBy(f))
-	}
-	return plain, nil
+	return plain, err == nil
 }
 
 func wantedBy(f cli.Flag) string {
@@ -159,6 +182,8 @@ func wantedBy(f cli.Flag) string {
 		return "a number"
 	case *cli.Uint64Flag:
 		return "a whole number from 0 up"
+	case *cli.StringFlag, *cli.StringSliceFlag:
+		return "a text"
 	}
 	return "a whole number"
 }

@@ -38,6 +38,10 @@ func TestCLIDocs(t *testing.T) {
 // TestExamples: the command line of every example is one that graft takes.
 func TestExamples(t *testing.T) {
 	app := newApp()
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("train.yaml", []byte("base: TinyLlama-1.1B\ndata: train.jsonl\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range app.Commands {
 		if examples[c.Name] == "" {
 			t.Errorf("command %s has no example", c.Name)
@@ -66,7 +70,8 @@ var examples = map[string]string{
 	"init": "graft init --base TinyLlama-1.1B --target-modules q_proj,v_proj --rank 16 --alpha 32 --out fresh",
 	"train": "graft train --base TinyLlama-1.1B --target-modules all-linear --rank 16 \\\n" +
 		"  --data train.jsonl --eval-share 0.1 --epochs 3 --learning-rate 2e-4 --out my-adapter\n" +
-		"graft train --base TinyLlama-1.1B --adapter my-adapter --data more.jsonl --out my-adapter-2",
+		"graft train --base TinyLlama-1.1B --adapter my-adapter --data more.jsonl --out my-adapter-2\n" +
+		"graft train --config train.yaml --seed 2 --out another",
 	"eval":     "graft eval --base TinyLlama-1.1B --adapter my-adapter --data held-out.jsonl",
 	"generate": "graft generate --base TinyLlama-1.1B --adapter my-adapter --prompt 'Once' --seed 1",
 	"merge": "graft merge --base TinyLlama-1.1B --adapter my-adapter --out merged\n" +
@@ -126,6 +131,10 @@ graft COMMAND [flags and paths in any order]
 - graft never writes to its inputs or into them, nor through a symbolic link, and replaces an older output
   only with ` + "`--force`" + `. ` + "`--report`" + ` and ` + "`--html`" + ` replace an earlier report or page, or an empty file, and no other.
 - The same inputs and flags give the same bytes, on any number of processors.
+- ` + "`train`" + ` and ` + "`eval`" + ` take flags from a YAML file too, ` + "`--config FILE`" + `. A key is a flag's name, with dashes or underscores;
+  a flag that may be repeated or has names split by commas may have a list, one of KEY=VALUE a map, and null sets
+  nothing. A flag of the command line goes before what the file says, and before keys that it excludes. Paths are
+  relative to where graft runs, as on the command line. ` + "`--print-config`" + ` prints all flags with their values as such a file.
 
 Most commands that work on models take these:
 

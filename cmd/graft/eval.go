@@ -25,7 +25,7 @@ func evalCommand() *cli.Command {
 		Description: "With adapters three models are measured: the base, the base with the adapters beside its\n" +
 			"weights, and the model that merging would write. Of a base without the head that an adapter\n" +
 			"brings, only the second is.\n" + taskFields,
-		Flags: slices.Concat([]cli.Flag{baseFlag(), adaptersFlag(false)}, dataFlags("data"), []cli.Flag{
+		Flags: slices.Concat([]cli.Flag{baseFlag(), adaptersFlag(false)}, configFlags(), dataFlags("data"), []cli.Flag{
 			&cli.IntFlag{Name: "batch-size", Value: 8, Usage: "examples in a batch"},
 			maxLengthFlag(),
 		}, commonFlags()),
@@ -64,6 +64,9 @@ func evalAction(c *cli.Context) error {
 	files, err := data.Expand([]string{c.String("data")})
 	if err != nil {
 		return err
+	}
+	if c.IsSet("config") {
+		files = append(files, c.String("config"))
 	}
 	if err := co.checkReport("", readable(append(in.paths(), files...))...); err != nil {
 		return err

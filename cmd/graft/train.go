@@ -56,7 +56,7 @@ func trainCommand() *cli.Command {
 			"labels.json names its classes. " +
 			"The same seed gives the same bytes, on any number of processors. Ctrl-C stops after the\n" +
 			"step and leaves what was learned as OUT/checkpoint-N.",
-		Flags:  slices.Concat(start, loraFlags(), dataFlags("training data"), loop, outputFlags("the adapter")),
+		Flags:  slices.Concat(start, configFlags(), loraFlags(), dataFlags("training data"), loop, outputFlags("the adapter")),
 		Action: trainAction,
 	}
 }
@@ -107,12 +107,12 @@ func trainAction(c *cli.Context) error {
 	}
 	defer base.Close()
 	inputs := []string{placeOf(base)}
-	for _, flag := range []string{"data", "adapter", "eval-data"} {
+	for _, flag := range []string{"data", "adapter", "eval-data", "config"} {
 		if !c.IsSet(flag) {
 			continue
 		}
 		paths := []string{c.String(flag)}
-		if flag != "adapter" {
+		if strings.HasSuffix(flag, "data") {
 			if paths, err = data.Expand(paths); err != nil {
 				return err
 			}
@@ -152,15 +152,20 @@ func trainAction(c *cli.Context) error {
 	return co.emit(res, res.print)
 }
 
-// checkTrainFlags refuses flags that would take no effect beside others.
-func checkTrainFlags(c *cli.Context) error {
+// exclusiveTrainFlags are flags of which one would take no effect beside the other.
+func exclusiveTrainFlags() [][2]string {
 	pairs := [][2]string{{"eval-data", "eval-share"}, {"max-steps", "epochs"}, {"warmup-steps", "warmup-ratio"}}
 	for _, f := range loraFlags() {
 		if name := f.Names()[0]; name != "seed" {
 			pairs = append(pairs, [2]string{"adapter", name})
 		}
 	}
-	for _, pair := range pairs {
+	return pairs
+}
+
+// checkTrainFlags refuses flags that make no sense together.
+func checkTrainFlags(c *cli.Context) error {
+	for _, pair := range exclusiveTrainFlags() {
 		if err := oneOf(c, pair[0], pair[1]); err != nil {
 			return err
 		}
