@@ -4,6555 +4,7005 @@
 
 #include "textflag.h"
 
-// func tile32x1v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x1v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile32x1v2_AVX2(SB), NOSPLIT, $0-85
+TEXT ·tile32x1v2_AVX2(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), BX
-	SHLQ $0x02, BX
-	MOVQ bStep+56(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
+	MOVQ aStep+32(FP), SI
+	SHLQ $0x02, SI
+	MOVQ bStep+56(FP), DI
+	SHLQ $0x02, DI
 
 group:
-	MOVQ       cRow+72(FP), DI
-	SHLQ       $0x02, DI
-	IMUL3Q     $0x00000001, DI, R8
-	ADDQ       DX, R8
+	MOVQ       cRow+80(FP), R8
+	SHLQ       $0x02, R8
+	MOVQ       cGroup+88(FP), R9
+	SHLQ       $0x02, R9
+	ADDQ       BX, R9
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R8)
-	PREFETCHT0 63(R8)
-	ADDQ       DI, R8
-	MOVQ       CX, DI
-	MOVQ       b+48(FP), R8
-	MOVQ       k+0(FP), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       R8, R9
+	MOVQ       CX, R8
+	MOVQ       k+0(FP), R10
+	MOVQ       DX, R9
 
 step:
-	VMOVUPS      (R8), Y2
-	VMOVUPS      32(R8), Y3
-	VBROADCASTSS (DI), Y4
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	VBROADCASTSS (R8), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
-	ADDQ         BX, DI
 	ADDQ         SI, R8
-	DECQ         R9
+	ADDQ         DI, R9
+	DECQ         R10
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Y2
-	MOVBQZX      add+84(FP), DI
-	MOVQ         cRow+72(FP), R8
-	SHLQ         $0x02, R8
-	TESTQ        DI, DI
+	VBROADCASTSS alpha+96(FP), Y2
+	MOVBQZX      add+100(FP), R8
+	MOVQ         cRow+80(FP), R9
+	SHLQ         $0x02, R9
+	MOVQ         BX, R10
+	TESTQ        R8, R8
 	JZ           store
-	VFMADD213PS  (DX), Y2, Y0
-	VMOVUPS      Y0, (DX)
-	VFMADD213PS  32(DX), Y2, Y1
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R8, DX
+	VFMADD213PS  (R10), Y2, Y0
+	VMOVUPS      Y0, (R10)
+	VFMADD213PS  32(R10), Y2, Y1
+	VMOVUPS      Y1, 32(R10)
+	ADDQ         R9, R10
 	JMP          next
 
 store:
 	VMULPS  Y2, Y0, Y0
-	VMOVUPS Y0, (DX)
+	VMOVUPS Y0, (R10)
 	VMULPS  Y2, Y1, Y1
-	VMOVUPS Y1, 32(DX)
-	ADDQ    R8, DX
+	VMOVUPS Y1, 32(R10)
+	ADDQ    R9, R10
 
 next:
-	MOVQ aGroup+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
+	MOVQ aGroup+40(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, CX
+	MOVQ bGroup+64(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, DX
+	MOVQ cGroup+88(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x2v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x2v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile32x2v2_AVX2(SB), NOSPLIT, $0-85
+TEXT ·tile32x2v2_AVX2(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000002, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y2, Y2, Y2
 	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	MOVQ       b+48(FP), R9
-	MOVQ       k+0(FP), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	MOVQ       k+0(FP), R11
+	MOVQ       DX, R10
 
 step:
-	VMOVUPS      (R9), Y4
-	VMOVUPS      32(R9), Y5
-	VBROADCASTSS (R8), Y6
+	VMOVUPS      (R10), Y4
+	VMOVUPS      32(R10), Y5
+	VBROADCASTSS (R9), Y6
 	VFMADD231PS  Y4, Y6, Y0
 	VFMADD231PS  Y5, Y6, Y1
-	VBROADCASTSS (R8)(BX*1), Y6
+	VBROADCASTSS (R9)(SI*1), Y6
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
-	ADDQ         SI, R8
 	ADDQ         DI, R9
-	DECQ         R10
+	ADDQ         R8, R10
+	DECQ         R11
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Y4
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Y4
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Y4, Y0
-	VMOVUPS      Y0, (DX)
-	VFMADD213PS  32(DX), Y4, Y1
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y4, Y2
-	VMOVUPS      Y2, (DX)
-	VFMADD213PS  32(DX), Y4, Y3
-	VMOVUPS      Y3, 32(DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Y4, Y0
+	VMOVUPS      Y0, (R11)
+	VFMADD213PS  32(R11), Y4, Y1
+	VMOVUPS      Y1, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y4, Y2
+	VMOVUPS      Y2, (R11)
+	VFMADD213PS  32(R11), Y4, Y3
+	VMOVUPS      Y3, 32(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Y4, Y0, Y0
-	VMOVUPS Y0, (DX)
+	VMOVUPS Y0, (R11)
 	VMULPS  Y4, Y1, Y1
-	VMOVUPS Y1, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y1, 32(R11)
+	ADDQ    R10, R11
 	VMULPS  Y4, Y2, Y2
-	VMOVUPS Y2, (DX)
+	VMOVUPS Y2, (R11)
 	VMULPS  Y4, Y3, Y3
-	VMOVUPS Y3, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y3, 32(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x3v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x3v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile32x3v2_AVX2(SB), NOSPLIT, $0-85
+TEXT ·tile32x3v2_AVX2(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000003, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y2, Y2, Y2
 	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y4, Y4, Y4
 	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	MOVQ       b+48(FP), R9
-	MOVQ       k+0(FP), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	MOVQ       k+0(FP), R11
+	MOVQ       DX, R10
 
 step:
-	VMOVUPS      (R9), Y6
-	VMOVUPS      32(R9), Y7
-	VBROADCASTSS (R8), Y8
+	VMOVUPS      (R10), Y6
+	VMOVUPS      32(R10), Y7
+	VBROADCASTSS (R9), Y8
 	VFMADD231PS  Y6, Y8, Y0
 	VFMADD231PS  Y7, Y8, Y1
-	VBROADCASTSS (R8)(BX*1), Y8
+	VBROADCASTSS (R9)(SI*1), Y8
 	VFMADD231PS  Y6, Y8, Y2
 	VFMADD231PS  Y7, Y8, Y3
-	VBROADCASTSS (R8)(BX*2), Y8
+	VBROADCASTSS (R9)(SI*2), Y8
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
-	ADDQ         SI, R8
 	ADDQ         DI, R9
-	DECQ         R10
+	ADDQ         R8, R10
+	DECQ         R11
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Y6
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Y6
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Y6, Y0
-	VMOVUPS      Y0, (DX)
-	VFMADD213PS  32(DX), Y6, Y1
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y6, Y2
-	VMOVUPS      Y2, (DX)
-	VFMADD213PS  32(DX), Y6, Y3
-	VMOVUPS      Y3, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y6, Y4
-	VMOVUPS      Y4, (DX)
-	VFMADD213PS  32(DX), Y6, Y5
-	VMOVUPS      Y5, 32(DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Y6, Y0
+	VMOVUPS      Y0, (R11)
+	VFMADD213PS  32(R11), Y6, Y1
+	VMOVUPS      Y1, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y6, Y2
+	VMOVUPS      Y2, (R11)
+	VFMADD213PS  32(R11), Y6, Y3
+	VMOVUPS      Y3, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y6, Y4
+	VMOVUPS      Y4, (R11)
+	VFMADD213PS  32(R11), Y6, Y5
+	VMOVUPS      Y5, 32(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Y6, Y0, Y0
-	VMOVUPS Y0, (DX)
+	VMOVUPS Y0, (R11)
 	VMULPS  Y6, Y1, Y1
-	VMOVUPS Y1, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y1, 32(R11)
+	ADDQ    R10, R11
 	VMULPS  Y6, Y2, Y2
-	VMOVUPS Y2, (DX)
+	VMOVUPS Y2, (R11)
 	VMULPS  Y6, Y3, Y3
-	VMOVUPS Y3, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y3, 32(R11)
+	ADDQ    R10, R11
 	VMULPS  Y6, Y4, Y4
-	VMOVUPS Y4, (DX)
+	VMOVUPS Y4, (R11)
 	VMULPS  Y6, Y5, Y5
-	VMOVUPS Y5, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y5, 32(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x4v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x4v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile32x4v2_AVX2(SB), NOSPLIT, $0-85
+TEXT ·tile32x4v2_AVX2(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000004, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y2, Y2, Y2
 	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y4, Y4, Y4
 	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y6, Y6, Y6
 	VPXOR      Y7, Y7, Y7
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPS      (R10), Y8
-	VMOVUPS      32(R10), Y9
-	VBROADCASTSS (R8), Y10
+	VMOVUPS      (R11), Y8
+	VMOVUPS      32(R11), Y9
+	VBROADCASTSS (R9), Y10
 	VFMADD231PS  Y8, Y10, Y0
 	VFMADD231PS  Y9, Y10, Y1
-	VBROADCASTSS (R8)(BX*1), Y10
+	VBROADCASTSS (R9)(SI*1), Y10
 	VFMADD231PS  Y8, Y10, Y2
 	VFMADD231PS  Y9, Y10, Y3
-	VBROADCASTSS (R8)(BX*2), Y10
+	VBROADCASTSS (R9)(SI*2), Y10
 	VFMADD231PS  Y8, Y10, Y4
 	VFMADD231PS  Y9, Y10, Y5
-	VBROADCASTSS (R9), Y10
+	VBROADCASTSS (R10), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Y8
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Y8
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Y8, Y0
-	VMOVUPS      Y0, (DX)
-	VFMADD213PS  32(DX), Y8, Y1
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y8, Y2
-	VMOVUPS      Y2, (DX)
-	VFMADD213PS  32(DX), Y8, Y3
-	VMOVUPS      Y3, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y8, Y4
-	VMOVUPS      Y4, (DX)
-	VFMADD213PS  32(DX), Y8, Y5
-	VMOVUPS      Y5, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y8, Y6
-	VMOVUPS      Y6, (DX)
-	VFMADD213PS  32(DX), Y8, Y7
-	VMOVUPS      Y7, 32(DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Y8, Y0
+	VMOVUPS      Y0, (R11)
+	VFMADD213PS  32(R11), Y8, Y1
+	VMOVUPS      Y1, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y8, Y2
+	VMOVUPS      Y2, (R11)
+	VFMADD213PS  32(R11), Y8, Y3
+	VMOVUPS      Y3, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y8, Y4
+	VMOVUPS      Y4, (R11)
+	VFMADD213PS  32(R11), Y8, Y5
+	VMOVUPS      Y5, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y8, Y6
+	VMOVUPS      Y6, (R11)
+	VFMADD213PS  32(R11), Y8, Y7
+	VMOVUPS      Y7, 32(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Y8, Y0, Y0
-	VMOVUPS Y0, (DX)
+	VMOVUPS Y0, (R11)
 	VMULPS  Y8, Y1, Y1
-	VMOVUPS Y1, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y1, 32(R11)
+	ADDQ    R10, R11
 	VMULPS  Y8, Y2, Y2
-	VMOVUPS Y2, (DX)
+	VMOVUPS Y2, (R11)
 	VMULPS  Y8, Y3, Y3
-	VMOVUPS Y3, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y3, 32(R11)
+	ADDQ    R10, R11
 	VMULPS  Y8, Y4, Y4
-	VMOVUPS Y4, (DX)
+	VMOVUPS Y4, (R11)
 	VMULPS  Y8, Y5, Y5
-	VMOVUPS Y5, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y5, 32(R11)
+	ADDQ    R10, R11
 	VMULPS  Y8, Y6, Y6
-	VMOVUPS Y6, (DX)
+	VMOVUPS Y6, (R11)
 	VMULPS  Y8, Y7, Y7
-	VMOVUPS Y7, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y7, 32(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x5v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x5v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile32x5v2_AVX2(SB), NOSPLIT, $0-85
+TEXT ·tile32x5v2_AVX2(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000005, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y2, Y2, Y2
 	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y4, Y4, Y4
 	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y6, Y6, Y6
 	VPXOR      Y7, Y7, Y7
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y8, Y8, Y8
 	VPXOR      Y9, Y9, Y9
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPS      (R10), Y10
-	VMOVUPS      32(R10), Y11
-	VBROADCASTSS (R8), Y12
+	VMOVUPS      (R11), Y10
+	VMOVUPS      32(R11), Y11
+	VBROADCASTSS (R9), Y12
 	VFMADD231PS  Y10, Y12, Y0
 	VFMADD231PS  Y11, Y12, Y1
-	VBROADCASTSS (R8)(BX*1), Y12
+	VBROADCASTSS (R9)(SI*1), Y12
 	VFMADD231PS  Y10, Y12, Y2
 	VFMADD231PS  Y11, Y12, Y3
-	VBROADCASTSS (R8)(BX*2), Y12
+	VBROADCASTSS (R9)(SI*2), Y12
 	VFMADD231PS  Y10, Y12, Y4
 	VFMADD231PS  Y11, Y12, Y5
-	VBROADCASTSS (R9), Y12
+	VBROADCASTSS (R10), Y12
 	VFMADD231PS  Y10, Y12, Y6
 	VFMADD231PS  Y11, Y12, Y7
-	VBROADCASTSS (R9)(BX*1), Y12
+	VBROADCASTSS (R10)(SI*1), Y12
 	VFMADD231PS  Y10, Y12, Y8
 	VFMADD231PS  Y11, Y12, Y9
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Y10
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Y10
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Y10, Y0
-	VMOVUPS      Y0, (DX)
-	VFMADD213PS  32(DX), Y10, Y1
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y10, Y2
-	VMOVUPS      Y2, (DX)
-	VFMADD213PS  32(DX), Y10, Y3
-	VMOVUPS      Y3, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y10, Y4
-	VMOVUPS      Y4, (DX)
-	VFMADD213PS  32(DX), Y10, Y5
-	VMOVUPS      Y5, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y10, Y6
-	VMOVUPS      Y6, (DX)
-	VFMADD213PS  32(DX), Y10, Y7
-	VMOVUPS      Y7, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y10, Y8
-	VMOVUPS      Y8, (DX)
-	VFMADD213PS  32(DX), Y10, Y9
-	VMOVUPS      Y9, 32(DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Y10, Y0
+	VMOVUPS      Y0, (R11)
+	VFMADD213PS  32(R11), Y10, Y1
+	VMOVUPS      Y1, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y10, Y2
+	VMOVUPS      Y2, (R11)
+	VFMADD213PS  32(R11), Y10, Y3
+	VMOVUPS      Y3, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y10, Y4
+	VMOVUPS      Y4, (R11)
+	VFMADD213PS  32(R11), Y10, Y5
+	VMOVUPS      Y5, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y10, Y6
+	VMOVUPS      Y6, (R11)
+	VFMADD213PS  32(R11), Y10, Y7
+	VMOVUPS      Y7, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y10, Y8
+	VMOVUPS      Y8, (R11)
+	VFMADD213PS  32(R11), Y10, Y9
+	VMOVUPS      Y9, 32(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Y10, Y0, Y0
-	VMOVUPS Y0, (DX)
+	VMOVUPS Y0, (R11)
 	VMULPS  Y10, Y1, Y1
-	VMOVUPS Y1, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y1, 32(R11)
+	ADDQ    R10, R11
 	VMULPS  Y10, Y2, Y2
-	VMOVUPS Y2, (DX)
+	VMOVUPS Y2, (R11)
 	VMULPS  Y10, Y3, Y3
-	VMOVUPS Y3, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y3, 32(R11)
+	ADDQ    R10, R11
 	VMULPS  Y10, Y4, Y4
-	VMOVUPS Y4, (DX)
+	VMOVUPS Y4, (R11)
 	VMULPS  Y10, Y5, Y5
-	VMOVUPS Y5, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y5, 32(R11)
+	ADDQ    R10, R11
 	VMULPS  Y10, Y6, Y6
-	VMOVUPS Y6, (DX)
+	VMOVUPS Y6, (R11)
 	VMULPS  Y10, Y7, Y7
-	VMOVUPS Y7, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y7, 32(R11)
+	ADDQ    R10, R11
 	VMULPS  Y10, Y8, Y8
-	VMOVUPS Y8, (DX)
+	VMOVUPS Y8, (R11)
 	VMULPS  Y10, Y9, Y9
-	VMOVUPS Y9, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPS Y9, 32(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x6v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x6v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile32x6v2_AVX2(SB), NOSPLIT, $0-85
+TEXT ·tile32x6v2_AVX2(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
+	SHLQ $0x02, SI
+	MOVQ aStep+32(FP), DI
+	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
+
+group:
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
+	VPXOR      Y0, Y0, Y0
+	VPXOR      Y1, Y1, Y1
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXOR      Y2, Y2, Y2
+	VPXOR      Y3, Y3, Y3
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXOR      Y4, Y4, Y4
+	VPXOR      Y5, Y5, Y5
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXOR      Y6, Y6, Y6
+	VPXOR      Y7, Y7, Y7
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXOR      Y8, Y8, Y8
+	VPXOR      Y9, Y9, Y9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXOR      Y10, Y10, Y10
+	VPXOR      Y11, Y11, Y11
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
+
+step:
+	VMOVUPS      (R11), Y12
+	VMOVUPS      32(R11), Y13
+	VBROADCASTSS (R9), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R9)(SI*1), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (R9)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R10), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (R10)(SI*1), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R10)(SI*2), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	ADDQ         R8, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSS alpha+96(FP), Y12
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
+	JZ           store
+	VFMADD213PS  (R11), Y12, Y0
+	VMOVUPS      Y0, (R11)
+	VFMADD213PS  32(R11), Y12, Y1
+	VMOVUPS      Y1, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y2
+	VMOVUPS      Y2, (R11)
+	VFMADD213PS  32(R11), Y12, Y3
+	VMOVUPS      Y3, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y4
+	VMOVUPS      Y4, (R11)
+	VFMADD213PS  32(R11), Y12, Y5
+	VMOVUPS      Y5, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y6
+	VMOVUPS      Y6, (R11)
+	VFMADD213PS  32(R11), Y12, Y7
+	VMOVUPS      Y7, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y8
+	VMOVUPS      Y8, (R11)
+	VFMADD213PS  32(R11), Y12, Y9
+	VMOVUPS      Y9, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y10
+	VMOVUPS      Y10, (R11)
+	VFMADD213PS  32(R11), Y12, Y11
+	VMOVUPS      Y11, 32(R11)
+	ADDQ         R10, R11
+	JMP          next
+
+store:
+	VMULPS  Y12, Y0, Y0
+	VMOVUPS Y0, (R11)
+	VMULPS  Y12, Y1, Y1
+	VMOVUPS Y1, 32(R11)
+	ADDQ    R10, R11
+	VMULPS  Y12, Y2, Y2
+	VMOVUPS Y2, (R11)
+	VMULPS  Y12, Y3, Y3
+	VMOVUPS Y3, 32(R11)
+	ADDQ    R10, R11
+	VMULPS  Y12, Y4, Y4
+	VMOVUPS Y4, (R11)
+	VMULPS  Y12, Y5, Y5
+	VMOVUPS Y5, 32(R11)
+	ADDQ    R10, R11
+	VMULPS  Y12, Y6, Y6
+	VMOVUPS Y6, (R11)
+	VMULPS  Y12, Y7, Y7
+	VMOVUPS Y7, 32(R11)
+	ADDQ    R10, R11
+	VMULPS  Y12, Y8, Y8
+	VMOVUPS Y8, (R11)
+	VMULPS  Y12, Y9, Y9
+	VMOVUPS Y9, 32(R11)
+	ADDQ    R10, R11
+	VMULPS  Y12, Y10, Y10
+	VMOVUPS Y10, (R11)
+	VMULPS  Y12, Y11, Y11
+	VMOVUPS Y11, 32(R11)
+	ADDQ    R10, R11
+
+next:
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
+	DECQ AX
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func tile32x1v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·tile32x1v1_AVX2(SB), NOSPLIT, $0-101
+	MOVQ groups+8(FP), AX
+	MOVQ a+16(FP), CX
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
+	SHLQ $0x02, SI
 	MOVQ aStep+32(FP), SI
 	SHLQ $0x02, SI
 	MOVQ bStep+56(FP), DI
 	SHLQ $0x02, DI
 
 group:
-	MOVQ       cRow+72(FP), R8
+	MOVQ       cRow+80(FP), R8
 	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000006, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cGroup+88(FP), R9
+	SHLQ       $0x02, R9
+	ADDQ       BX, R9
 	VPXOR      Y0, Y0, Y0
-	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXOR      Y2, Y2, Y2
-	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXOR      Y4, Y4, Y4
-	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXOR      Y6, Y6, Y6
-	VPXOR      Y7, Y7, Y7
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXOR      Y8, Y8, Y8
-	VPXOR      Y9, Y9, Y9
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXOR      Y10, Y10, Y10
-	VPXOR      Y11, Y11, Y11
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
+	PREFETCHT0 31(R9)
 	ADDQ       R8, R9
 	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	MOVQ       k+0(FP), R10
+	MOVQ       DX, R9
 
 step:
-	VMOVUPS      (R10), Y12
-	VMOVUPS      32(R10), Y13
-	VBROADCASTSS (R8), Y14
-	VFMADD231PS  Y12, Y14, Y0
-	VFMADD231PS  Y13, Y14, Y1
-	VBROADCASTSS (R8)(BX*1), Y14
-	VFMADD231PS  Y12, Y14, Y2
-	VFMADD231PS  Y13, Y14, Y3
-	VBROADCASTSS (R8)(BX*2), Y14
-	VFMADD231PS  Y12, Y14, Y4
-	VFMADD231PS  Y13, Y14, Y5
-	VBROADCASTSS (R9), Y14
-	VFMADD231PS  Y12, Y14, Y6
-	VFMADD231PS  Y13, Y14, Y7
-	VBROADCASTSS (R9)(BX*1), Y14
-	VFMADD231PS  Y12, Y14, Y8
-	VFMADD231PS  Y13, Y14, Y9
-	VBROADCASTSS (R9)(BX*2), Y14
-	VFMADD231PS  Y12, Y14, Y10
-	VFMADD231PS  Y13, Y14, Y11
+	VMOVUPS      (R9), Y1
+	VBROADCASTSS (R8), Y2
+	VFMADD231PS  Y1, Y2, Y0
 	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         DI, R9
+	DECQ         R10
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Y12
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
+	VBROADCASTSS alpha+96(FP), Y1
+	MOVBQZX      add+100(FP), R8
+	MOVQ         cRow+80(FP), R9
 	SHLQ         $0x02, R9
+	MOVQ         BX, R10
 	TESTQ        R8, R8
 	JZ           store
-	VFMADD213PS  (DX), Y12, Y0
-	VMOVUPS      Y0, (DX)
-	VFMADD213PS  32(DX), Y12, Y1
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y2
-	VMOVUPS      Y2, (DX)
-	VFMADD213PS  32(DX), Y12, Y3
-	VMOVUPS      Y3, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y4
-	VMOVUPS      Y4, (DX)
-	VFMADD213PS  32(DX), Y12, Y5
-	VMOVUPS      Y5, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y6
-	VMOVUPS      Y6, (DX)
-	VFMADD213PS  32(DX), Y12, Y7
-	VMOVUPS      Y7, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y8
-	VMOVUPS      Y8, (DX)
-	VFMADD213PS  32(DX), Y12, Y9
-	VMOVUPS      Y9, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y10
-	VMOVUPS      Y10, (DX)
-	VFMADD213PS  32(DX), Y12, Y11
-	VMOVUPS      Y11, 32(DX)
-	ADDQ         R9, DX
-	JMP          next
-
-store:
-	VMULPS  Y12, Y0, Y0
-	VMOVUPS Y0, (DX)
-	VMULPS  Y12, Y1, Y1
-	VMOVUPS Y1, 32(DX)
-	ADDQ    R9, DX
-	VMULPS  Y12, Y2, Y2
-	VMOVUPS Y2, (DX)
-	VMULPS  Y12, Y3, Y3
-	VMOVUPS Y3, 32(DX)
-	ADDQ    R9, DX
-	VMULPS  Y12, Y4, Y4
-	VMOVUPS Y4, (DX)
-	VMULPS  Y12, Y5, Y5
-	VMOVUPS Y5, 32(DX)
-	ADDQ    R9, DX
-	VMULPS  Y12, Y6, Y6
-	VMOVUPS Y6, (DX)
-	VMULPS  Y12, Y7, Y7
-	VMOVUPS Y7, 32(DX)
-	ADDQ    R9, DX
-	VMULPS  Y12, Y8, Y8
-	VMOVUPS Y8, (DX)
-	VMULPS  Y12, Y9, Y9
-	VMOVUPS Y9, 32(DX)
-	ADDQ    R9, DX
-	VMULPS  Y12, Y10, Y10
-	VMOVUPS Y10, (DX)
-	VMULPS  Y12, Y11, Y11
-	VMOVUPS Y11, 32(DX)
-	ADDQ    R9, DX
-
-next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
-	DECQ AX
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func tile32x1v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
-// Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile32x1v1_AVX2(SB), NOSPLIT, $0-85
-	MOVQ groups+8(FP), AX
-	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), BX
-	SHLQ $0x02, BX
-	MOVQ bStep+56(FP), SI
-	SHLQ $0x02, SI
-
-group:
-	MOVQ       cRow+72(FP), DI
-	SHLQ       $0x02, DI
-	IMUL3Q     $0x00000001, DI, R8
-	ADDQ       DX, R8
-	VPXOR      Y0, Y0, Y0
-	PREFETCHT0 (R8)
-	PREFETCHT0 31(R8)
-	ADDQ       DI, R8
-	MOVQ       CX, DI
-	MOVQ       b+48(FP), R8
-	MOVQ       k+0(FP), R9
-
-step:
-	VMOVUPS      (R8), Y1
-	VBROADCASTSS (DI), Y2
-	VFMADD231PS  Y1, Y2, Y0
-	ADDQ         BX, DI
-	ADDQ         SI, R8
-	DECQ         R9
-	JNZ          step
-	VBROADCASTSS alpha+80(FP), Y1
-	MOVBQZX      add+84(FP), DI
-	MOVQ         cRow+72(FP), R8
-	SHLQ         $0x02, R8
-	TESTQ        DI, DI
-	JZ           store
-	VFMADD213PS  (DX), Y1, Y0
-	VMOVUPS      Y0, (DX)
-	ADDQ         R8, DX
+	VFMADD213PS  (R10), Y1, Y0
+	VMOVUPS      Y0, (R10)
+	ADDQ         R9, R10
 	JMP          next
 
 store:
 	VMULPS  Y1, Y0, Y0
-	VMOVUPS Y0, (DX)
-	ADDQ    R8, DX
+	VMOVUPS Y0, (R10)
+	ADDQ    R9, R10
 
 next:
-	MOVQ aGroup+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
+	MOVQ aGroup+40(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, CX
+	MOVQ bGroup+64(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, DX
+	MOVQ cGroup+88(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x2v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x2v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile32x2v1_AVX2(SB), NOSPLIT, $0-85
+TEXT ·tile32x2v1_AVX2(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000002, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	MOVQ       b+48(FP), R9
-	MOVQ       k+0(FP), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	MOVQ       k+0(FP), R11
+	MOVQ       DX, R10
 
 step:
-	VMOVUPS      (R9), Y2
-	VBROADCASTSS (R8), Y3
+	VMOVUPS      (R10), Y2
+	VBROADCASTSS (R9), Y3
 	VFMADD231PS  Y2, Y3, Y0
-	VBROADCASTSS (R8)(BX*1), Y3
+	VBROADCASTSS (R9)(SI*1), Y3
 	VFMADD231PS  Y2, Y3, Y1
-	ADDQ         SI, R8
 	ADDQ         DI, R9
-	DECQ         R10
+	ADDQ         R8, R10
+	DECQ         R11
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Y2
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Y2
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Y2, Y0
-	VMOVUPS      Y0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y2, Y1
-	VMOVUPS      Y1, (DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Y2, Y0
+	VMOVUPS      Y0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y2, Y1
+	VMOVUPS      Y1, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Y2, Y0, Y0
-	VMOVUPS Y0, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y0, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y2, Y1, Y1
-	VMOVUPS Y1, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y1, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x4v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x4v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile32x4v1_AVX2(SB), NOSPLIT, $0-85
+TEXT ·tile32x4v1_AVX2(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000004, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y2, Y2, Y2
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPS      (R10), Y4
-	VBROADCASTSS (R8), Y5
-	VFMADD231PS  Y4, Y5, Y0
-	VBROADCASTSS (R8)(BX*1), Y5
-	VFMADD231PS  Y4, Y5, Y1
-	VBROADCASTSS (R8)(BX*2), Y5
-	VFMADD231PS  Y4, Y5, Y2
+	VMOVUPS      (R11), Y4
 	VBROADCASTSS (R9), Y5
+	VFMADD231PS  Y4, Y5, Y0
+	VBROADCASTSS (R9)(SI*1), Y5
+	VFMADD231PS  Y4, Y5, Y1
+	VBROADCASTSS (R9)(SI*2), Y5
+	VFMADD231PS  Y4, Y5, Y2
+	VBROADCASTSS (R10), Y5
 	VFMADD231PS  Y4, Y5, Y3
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Y4
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Y4
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Y4, Y0
-	VMOVUPS      Y0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y4, Y1
-	VMOVUPS      Y1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y4, Y2
-	VMOVUPS      Y2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y4, Y3
-	VMOVUPS      Y3, (DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Y4, Y0
+	VMOVUPS      Y0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y4, Y1
+	VMOVUPS      Y1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y4, Y2
+	VMOVUPS      Y2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y4, Y3
+	VMOVUPS      Y3, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Y4, Y0, Y0
-	VMOVUPS Y0, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y0, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y4, Y1, Y1
-	VMOVUPS Y1, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y1, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y4, Y2, Y2
-	VMOVUPS Y2, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y2, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y4, Y3, Y3
-	VMOVUPS Y3, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y3, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x6v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x6v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile32x6v1_AVX2(SB), NOSPLIT, $0-85
+TEXT ·tile32x6v1_AVX2(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000006, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y2, Y2, Y2
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y4, Y4, Y4
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPS      (R10), Y6
-	VBROADCASTSS (R8), Y7
-	VFMADD231PS  Y6, Y7, Y0
-	VBROADCASTSS (R8)(BX*1), Y7
-	VFMADD231PS  Y6, Y7, Y1
-	VBROADCASTSS (R8)(BX*2), Y7
-	VFMADD231PS  Y6, Y7, Y2
+	VMOVUPS      (R11), Y6
 	VBROADCASTSS (R9), Y7
+	VFMADD231PS  Y6, Y7, Y0
+	VBROADCASTSS (R9)(SI*1), Y7
+	VFMADD231PS  Y6, Y7, Y1
+	VBROADCASTSS (R9)(SI*2), Y7
+	VFMADD231PS  Y6, Y7, Y2
+	VBROADCASTSS (R10), Y7
 	VFMADD231PS  Y6, Y7, Y3
-	VBROADCASTSS (R9)(BX*1), Y7
+	VBROADCASTSS (R10)(SI*1), Y7
 	VFMADD231PS  Y6, Y7, Y4
-	VBROADCASTSS (R9)(BX*2), Y7
+	VBROADCASTSS (R10)(SI*2), Y7
 	VFMADD231PS  Y6, Y7, Y5
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Y6
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Y6
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Y6, Y0
-	VMOVUPS      Y0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y6, Y1
-	VMOVUPS      Y1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y6, Y2
-	VMOVUPS      Y2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y6, Y3
-	VMOVUPS      Y3, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y6, Y4
-	VMOVUPS      Y4, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y6, Y5
-	VMOVUPS      Y5, (DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Y6, Y0
+	VMOVUPS      Y0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y6, Y1
+	VMOVUPS      Y1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y6, Y2
+	VMOVUPS      Y2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y6, Y3
+	VMOVUPS      Y3, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y6, Y4
+	VMOVUPS      Y4, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y6, Y5
+	VMOVUPS      Y5, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Y6, Y0, Y0
-	VMOVUPS Y0, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y0, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y6, Y1, Y1
-	VMOVUPS Y1, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y1, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y6, Y2, Y2
-	VMOVUPS Y2, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y2, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y6, Y3, Y3
-	VMOVUPS Y3, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y3, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y6, Y4, Y4
-	VMOVUPS Y4, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y4, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y6, Y5, Y5
-	VMOVUPS Y5, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y5, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x8v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x8v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile32x8v1_AVX2(SB), NOSPLIT, $0-85
+TEXT ·tile32x8v1_AVX2(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000008, R8, R9
-	ADDQ       DX, R9
-	VPXOR      Y0, Y0, Y0
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y2, Y2, Y2
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y4, Y4, Y4
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y6, Y6, Y6
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y7, Y7, Y7
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
 	ADDQ       BX, R10
-	MOVQ       b+48(FP), R11
-	MOVQ       k+0(FP), R12
+	VPXOR      Y0, Y0, Y0
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y1, Y1, Y1
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y2, Y2, Y2
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y3, Y3, Y3
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y4, Y4, Y4
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y5, Y5, Y5
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y6, Y6, Y6
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y7, Y7, Y7
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	MOVQ       k+0(FP), R13
+	MOVQ       DX, R12
 
 step:
-	VMOVUPS      (R11), Y8
-	VBROADCASTSS (R8), Y9
-	VFMADD231PS  Y8, Y9, Y0
-	VBROADCASTSS (R8)(BX*1), Y9
-	VFMADD231PS  Y8, Y9, Y1
-	VBROADCASTSS (R8)(BX*2), Y9
-	VFMADD231PS  Y8, Y9, Y2
+	VMOVUPS      (R12), Y8
 	VBROADCASTSS (R9), Y9
-	VFMADD231PS  Y8, Y9, Y3
-	VBROADCASTSS (R9)(BX*1), Y9
-	VFMADD231PS  Y8, Y9, Y4
-	VBROADCASTSS (R9)(BX*2), Y9
-	VFMADD231PS  Y8, Y9, Y5
+	VFMADD231PS  Y8, Y9, Y0
+	VBROADCASTSS (R9)(SI*1), Y9
+	VFMADD231PS  Y8, Y9, Y1
+	VBROADCASTSS (R9)(SI*2), Y9
+	VFMADD231PS  Y8, Y9, Y2
 	VBROADCASTSS (R10), Y9
+	VFMADD231PS  Y8, Y9, Y3
+	VBROADCASTSS (R10)(SI*1), Y9
+	VFMADD231PS  Y8, Y9, Y4
+	VBROADCASTSS (R10)(SI*2), Y9
+	VFMADD231PS  Y8, Y9, Y5
+	VBROADCASTSS (R11), Y9
 	VFMADD231PS  Y8, Y9, Y6
-	VBROADCASTSS (R10)(BX*1), Y9
+	VBROADCASTSS (R11)(SI*1), Y9
 	VFMADD231PS  Y8, Y9, Y7
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
+	ADDQ         DI, R9
+	ADDQ         DI, R10
 	ADDQ         DI, R11
-	DECQ         R12
+	ADDQ         R8, R12
+	DECQ         R13
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Y8
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Y8
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Y8, Y0
-	VMOVUPS      Y0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y8, Y1
-	VMOVUPS      Y1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y8, Y2
-	VMOVUPS      Y2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y8, Y3
-	VMOVUPS      Y3, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y8, Y4
-	VMOVUPS      Y4, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y8, Y5
-	VMOVUPS      Y5, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y8, Y6
-	VMOVUPS      Y6, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y8, Y7
-	VMOVUPS      Y7, (DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Y8, Y0
+	VMOVUPS      Y0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y8, Y1
+	VMOVUPS      Y1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y8, Y2
+	VMOVUPS      Y2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y8, Y3
+	VMOVUPS      Y3, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y8, Y4
+	VMOVUPS      Y4, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y8, Y5
+	VMOVUPS      Y5, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y8, Y6
+	VMOVUPS      Y6, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y8, Y7
+	VMOVUPS      Y7, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Y8, Y0, Y0
-	VMOVUPS Y0, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y0, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y8, Y1, Y1
-	VMOVUPS Y1, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y1, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y8, Y2, Y2
-	VMOVUPS Y2, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y2, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y8, Y3, Y3
-	VMOVUPS Y3, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y3, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y8, Y4, Y4
-	VMOVUPS Y4, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y4, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y8, Y5, Y5
-	VMOVUPS Y5, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y5, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y8, Y6, Y6
-	VMOVUPS Y6, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y6, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y8, Y7, Y7
-	VMOVUPS Y7, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y7, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x12v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x12v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile32x12v1_AVX2(SB), NOSPLIT, $0-85
+TEXT ·tile32x12v1_AVX2(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x0000000c, R8, R9
-	ADDQ       DX, R9
-	VPXOR      Y0, Y0, Y0
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y2, Y2, Y2
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y4, Y4, Y4
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y6, Y6, Y6
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y7, Y7, Y7
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y8, Y8, Y8
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y9, Y9, Y9
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y10, Y10, Y10
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y11, Y11, Y11
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
 	ADDQ       BX, R10
-	LEAQ       (R10)(BX*2), R11
-	ADDQ       BX, R11
-	MOVQ       b+48(FP), R12
-	MOVQ       k+0(FP), R13
+	VPXOR      Y0, Y0, Y0
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y1, Y1, Y1
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y2, Y2, Y2
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y3, Y3, Y3
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y4, Y4, Y4
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y5, Y5, Y5
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y6, Y6, Y6
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y7, Y7, Y7
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y8, Y8, Y8
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y9, Y9, Y9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y10, Y10, Y10
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y11, Y11, Y11
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	LEAQ       (R11)(SI*2), R12
+	ADDQ       SI, R12
+	MOVQ       k+0(FP), R14
+	MOVQ       DX, R13
 
 step:
-	VMOVUPS      (R12), Y12
-	VBROADCASTSS (R8), Y13
-	VFMADD231PS  Y12, Y13, Y0
-	VBROADCASTSS (R8)(BX*1), Y13
-	VFMADD231PS  Y12, Y13, Y1
-	VBROADCASTSS (R8)(BX*2), Y13
-	VFMADD231PS  Y12, Y13, Y2
+	VMOVUPS      (R13), Y12
 	VBROADCASTSS (R9), Y13
-	VFMADD231PS  Y12, Y13, Y3
-	VBROADCASTSS (R9)(BX*1), Y13
-	VFMADD231PS  Y12, Y13, Y4
-	VBROADCASTSS (R9)(BX*2), Y13
-	VFMADD231PS  Y12, Y13, Y5
+	VFMADD231PS  Y12, Y13, Y0
+	VBROADCASTSS (R9)(SI*1), Y13
+	VFMADD231PS  Y12, Y13, Y1
+	VBROADCASTSS (R9)(SI*2), Y13
+	VFMADD231PS  Y12, Y13, Y2
 	VBROADCASTSS (R10), Y13
-	VFMADD231PS  Y12, Y13, Y6
-	VBROADCASTSS (R10)(BX*1), Y13
-	VFMADD231PS  Y12, Y13, Y7
-	VBROADCASTSS (R10)(BX*2), Y13
-	VFMADD231PS  Y12, Y13, Y8
+	VFMADD231PS  Y12, Y13, Y3
+	VBROADCASTSS (R10)(SI*1), Y13
+	VFMADD231PS  Y12, Y13, Y4
+	VBROADCASTSS (R10)(SI*2), Y13
+	VFMADD231PS  Y12, Y13, Y5
 	VBROADCASTSS (R11), Y13
+	VFMADD231PS  Y12, Y13, Y6
+	VBROADCASTSS (R11)(SI*1), Y13
+	VFMADD231PS  Y12, Y13, Y7
+	VBROADCASTSS (R11)(SI*2), Y13
+	VFMADD231PS  Y12, Y13, Y8
+	VBROADCASTSS (R12), Y13
 	VFMADD231PS  Y12, Y13, Y9
-	VBROADCASTSS (R11)(BX*1), Y13
+	VBROADCASTSS (R12)(SI*1), Y13
 	VFMADD231PS  Y12, Y13, Y10
-	VBROADCASTSS (R11)(BX*2), Y13
+	VBROADCASTSS (R12)(SI*2), Y13
 	VFMADD231PS  Y12, Y13, Y11
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
-	ADDQ         SI, R11
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	ADDQ         DI, R11
 	ADDQ         DI, R12
-	DECQ         R13
+	ADDQ         R8, R13
+	DECQ         R14
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Y12
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Y12
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Y12, Y0
-	VMOVUPS      Y0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y1
-	VMOVUPS      Y1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y2
-	VMOVUPS      Y2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y3
-	VMOVUPS      Y3, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y4
-	VMOVUPS      Y4, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y5
-	VMOVUPS      Y5, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y6
-	VMOVUPS      Y6, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y7
-	VMOVUPS      Y7, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y8
-	VMOVUPS      Y8, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y9
-	VMOVUPS      Y9, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y10
-	VMOVUPS      Y10, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Y12, Y11
-	VMOVUPS      Y11, (DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Y12, Y0
+	VMOVUPS      Y0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y1
+	VMOVUPS      Y1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y2
+	VMOVUPS      Y2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y3
+	VMOVUPS      Y3, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y4
+	VMOVUPS      Y4, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y5
+	VMOVUPS      Y5, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y6
+	VMOVUPS      Y6, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y7
+	VMOVUPS      Y7, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y8
+	VMOVUPS      Y8, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y9
+	VMOVUPS      Y9, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y10
+	VMOVUPS      Y10, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Y12, Y11
+	VMOVUPS      Y11, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Y12, Y0, Y0
-	VMOVUPS Y0, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y0, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y12, Y1, Y1
-	VMOVUPS Y1, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y1, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y12, Y2, Y2
-	VMOVUPS Y2, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y2, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y12, Y3, Y3
-	VMOVUPS Y3, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y3, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y12, Y4, Y4
-	VMOVUPS Y4, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y4, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y12, Y5, Y5
-	VMOVUPS Y5, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y5, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y12, Y6, Y6
-	VMOVUPS Y6, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y6, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y12, Y7, Y7
-	VMOVUPS Y7, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y7, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y12, Y8, Y8
-	VMOVUPS Y8, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y8, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y12, Y9, Y9
-	VMOVUPS Y9, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y9, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y12, Y10, Y10
-	VMOVUPS Y10, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y10, (R11)
+	ADDQ    R10, R11
 	VMULPS  Y12, Y11, Y11
-	VMOVUPS Y11, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Y11, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x1v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x1v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile32x1v2_AVX512(SB), NOSPLIT, $0-85
+TEXT ·tile32x1v2_AVX512(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), BX
-	SHLQ $0x02, BX
-	MOVQ bStep+56(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
+	MOVQ aStep+32(FP), SI
+	SHLQ $0x02, SI
+	MOVQ bStep+56(FP), DI
+	SHLQ $0x02, DI
 
 group:
-	MOVQ       cRow+72(FP), DI
-	SHLQ       $0x02, DI
-	IMUL3Q     $0x00000001, DI, R8
-	ADDQ       DX, R8
+	MOVQ       cRow+80(FP), R8
+	SHLQ       $0x02, R8
+	MOVQ       cGroup+88(FP), R9
+	SHLQ       $0x02, R9
+	ADDQ       BX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R8)
-	PREFETCHT0 127(R8)
-	ADDQ       DI, R8
-	MOVQ       CX, DI
-	MOVQ       b+48(FP), R8
-	MOVQ       k+0(FP), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 127(R9)
+	ADDQ       R8, R9
+	MOVQ       CX, R8
+	MOVQ       k+0(FP), R10
+	MOVQ       DX, R9
 
 step:
-	VMOVUPS      (R8), Z2
-	VMOVUPS      64(R8), Z3
-	VBROADCASTSS (DI), Z4
+	VMOVUPS      (R9), Z2
+	VMOVUPS      64(R9), Z3
+	VBROADCASTSS (R8), Z4
 	VFMADD231PS  Z2, Z4, Z0
 	VFMADD231PS  Z3, Z4, Z1
-	ADDQ         BX, DI
 	ADDQ         SI, R8
-	DECQ         R9
+	ADDQ         DI, R9
+	DECQ         R10
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Z2
-	MOVBQZX      add+84(FP), DI
-	MOVQ         cRow+72(FP), R8
-	SHLQ         $0x02, R8
-	TESTQ        DI, DI
+	VBROADCASTSS alpha+96(FP), Z2
+	MOVBQZX      add+100(FP), R8
+	MOVQ         cRow+80(FP), R9
+	SHLQ         $0x02, R9
+	MOVQ         BX, R10
+	TESTQ        R8, R8
 	JZ           store
-	VFMADD213PS  (DX), Z2, Z0
-	VMOVUPS      Z0, (DX)
-	VFMADD213PS  64(DX), Z2, Z1
-	VMOVUPS      Z1, 64(DX)
-	ADDQ         R8, DX
+	VFMADD213PS  (R10), Z2, Z0
+	VMOVUPS      Z0, (R10)
+	VFMADD213PS  64(R10), Z2, Z1
+	VMOVUPS      Z1, 64(R10)
+	ADDQ         R9, R10
 	JMP          next
 
 store:
 	VMULPS  Z2, Z0, Z0
-	VMOVUPS Z0, (DX)
+	VMOVUPS Z0, (R10)
 	VMULPS  Z2, Z1, Z1
-	VMOVUPS Z1, 64(DX)
-	ADDQ    R8, DX
-
-next:
-	MOVQ aGroup+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	DECQ AX
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func tile32x2v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile32x2v2_AVX512(SB), NOSPLIT, $0-85
-	MOVQ groups+8(FP), AX
-	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
-	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
-	SHLQ $0x02, DI
-
-group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000002, R8, R9
-	ADDQ       DX, R9
-	VPXORQ     Z0, Z0, Z0
-	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z2, Z2, Z2
-	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	MOVQ       b+48(FP), R9
-	MOVQ       k+0(FP), R10
-
-step:
-	VMOVUPS      (R9), Z4
-	VMOVUPS      64(R9), Z5
-	VBROADCASTSS (R8), Z6
-	VFMADD231PS  Z4, Z6, Z0
-	VFMADD231PS  Z5, Z6, Z1
-	VBROADCASTSS (R8)(BX*1), Z6
-	VFMADD231PS  Z4, Z6, Z2
-	VFMADD231PS  Z5, Z6, Z3
-	ADDQ         SI, R8
-	ADDQ         DI, R9
-	DECQ         R10
-	JNZ          step
-	VBROADCASTSS alpha+80(FP), Z4
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
-	JZ           store
-	VFMADD213PS  (DX), Z4, Z0
-	VMOVUPS      Z0, (DX)
-	VFMADD213PS  64(DX), Z4, Z1
-	VMOVUPS      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z4, Z2
-	VMOVUPS      Z2, (DX)
-	VFMADD213PS  64(DX), Z4, Z3
-	VMOVUPS      Z3, 64(DX)
-	ADDQ         R9, DX
-	JMP          next
-
-store:
-	VMULPS  Z4, Z0, Z0
-	VMOVUPS Z0, (DX)
-	VMULPS  Z4, Z1, Z1
-	VMOVUPS Z1, 64(DX)
-	ADDQ    R9, DX
-	VMULPS  Z4, Z2, Z2
-	VMOVUPS Z2, (DX)
-	VMULPS  Z4, Z3, Z3
-	VMOVUPS Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z1, 64(R10)
+	ADDQ    R9, R10
 
 next:
 	MOVQ aGroup+40(FP), R8
 	SHLQ $0x02, R8
 	ADDQ R8, CX
+	MOVQ bGroup+64(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, DX
+	MOVQ cGroup+88(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x3v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x2v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile32x3v2_AVX512(SB), NOSPLIT, $0-85
+TEXT ·tile32x2v2_AVX512(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000003, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z4, Z4, Z4
-	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	MOVQ       b+48(FP), R9
-	MOVQ       k+0(FP), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	MOVQ       k+0(FP), R11
+	MOVQ       DX, R10
 
 step:
-	VMOVUPS      (R9), Z6
-	VMOVUPS      64(R9), Z7
-	VBROADCASTSS (R8), Z8
+	VMOVUPS      (R10), Z4
+	VMOVUPS      64(R10), Z5
+	VBROADCASTSS (R9), Z6
+	VFMADD231PS  Z4, Z6, Z0
+	VFMADD231PS  Z5, Z6, Z1
+	VBROADCASTSS (R9)(SI*1), Z6
+	VFMADD231PS  Z4, Z6, Z2
+	VFMADD231PS  Z5, Z6, Z3
+	ADDQ         DI, R9
+	ADDQ         R8, R10
+	DECQ         R11
+	JNZ          step
+	VBROADCASTSS alpha+96(FP), Z4
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
+	JZ           store
+	VFMADD213PS  (R11), Z4, Z0
+	VMOVUPS      Z0, (R11)
+	VFMADD213PS  64(R11), Z4, Z1
+	VMOVUPS      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z4, Z2
+	VMOVUPS      Z2, (R11)
+	VFMADD213PS  64(R11), Z4, Z3
+	VMOVUPS      Z3, 64(R11)
+	ADDQ         R10, R11
+	JMP          next
+
+store:
+	VMULPS  Z4, Z0, Z0
+	VMOVUPS Z0, (R11)
+	VMULPS  Z4, Z1, Z1
+	VMOVUPS Z1, 64(R11)
+	ADDQ    R10, R11
+	VMULPS  Z4, Z2, Z2
+	VMOVUPS Z2, (R11)
+	VMULPS  Z4, Z3, Z3
+	VMOVUPS Z3, 64(R11)
+	ADDQ    R10, R11
+
+next:
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
+	DECQ AX
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func tile32x3v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tile32x3v2_AVX512(SB), NOSPLIT, $0-101
+	MOVQ groups+8(FP), AX
+	MOVQ a+16(FP), CX
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
+	SHLQ $0x02, SI
+	MOVQ aStep+32(FP), DI
+	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
+
+group:
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
+	VPXORQ     Z0, Z0, Z0
+	VPXORQ     Z1, Z1, Z1
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z2, Z2, Z2
+	VPXORQ     Z3, Z3, Z3
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z4, Z4, Z4
+	VPXORQ     Z5, Z5, Z5
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	MOVQ       k+0(FP), R11
+	MOVQ       DX, R10
+
+step:
+	VMOVUPS      (R10), Z6
+	VMOVUPS      64(R10), Z7
+	VBROADCASTSS (R9), Z8
 	VFMADD231PS  Z6, Z8, Z0
 	VFMADD231PS  Z7, Z8, Z1
-	VBROADCASTSS (R8)(BX*1), Z8
+	VBROADCASTSS (R9)(SI*1), Z8
 	VFMADD231PS  Z6, Z8, Z2
 	VFMADD231PS  Z7, Z8, Z3
-	VBROADCASTSS (R8)(BX*2), Z8
+	VBROADCASTSS (R9)(SI*2), Z8
 	VFMADD231PS  Z6, Z8, Z4
 	VFMADD231PS  Z7, Z8, Z5
-	ADDQ         SI, R8
 	ADDQ         DI, R9
-	DECQ         R10
+	ADDQ         R8, R10
+	DECQ         R11
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Z6
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Z6
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Z6, Z0
-	VMOVUPS      Z0, (DX)
-	VFMADD213PS  64(DX), Z6, Z1
-	VMOVUPS      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z6, Z2
-	VMOVUPS      Z2, (DX)
-	VFMADD213PS  64(DX), Z6, Z3
-	VMOVUPS      Z3, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z6, Z4
-	VMOVUPS      Z4, (DX)
-	VFMADD213PS  64(DX), Z6, Z5
-	VMOVUPS      Z5, 64(DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Z6, Z0
+	VMOVUPS      Z0, (R11)
+	VFMADD213PS  64(R11), Z6, Z1
+	VMOVUPS      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z6, Z2
+	VMOVUPS      Z2, (R11)
+	VFMADD213PS  64(R11), Z6, Z3
+	VMOVUPS      Z3, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z6, Z4
+	VMOVUPS      Z4, (R11)
+	VFMADD213PS  64(R11), Z6, Z5
+	VMOVUPS      Z5, 64(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Z6, Z0, Z0
-	VMOVUPS Z0, (DX)
+	VMOVUPS Z0, (R11)
 	VMULPS  Z6, Z1, Z1
-	VMOVUPS Z1, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z1, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z6, Z2, Z2
-	VMOVUPS Z2, (DX)
+	VMOVUPS Z2, (R11)
 	VMULPS  Z6, Z3, Z3
-	VMOVUPS Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z3, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z6, Z4, Z4
-	VMOVUPS Z4, (DX)
+	VMOVUPS Z4, (R11)
 	VMULPS  Z6, Z5, Z5
-	VMOVUPS Z5, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z5, 64(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x4v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x4v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile32x4v2_AVX512(SB), NOSPLIT, $0-85
+TEXT ·tile32x4v2_AVX512(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000004, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z4, Z4, Z4
 	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z6, Z6, Z6
 	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPS      (R10), Z8
-	VMOVUPS      64(R10), Z9
-	VBROADCASTSS (R8), Z10
+	VMOVUPS      (R11), Z8
+	VMOVUPS      64(R11), Z9
+	VBROADCASTSS (R9), Z10
 	VFMADD231PS  Z8, Z10, Z0
 	VFMADD231PS  Z9, Z10, Z1
-	VBROADCASTSS (R8)(BX*1), Z10
+	VBROADCASTSS (R9)(SI*1), Z10
 	VFMADD231PS  Z8, Z10, Z2
 	VFMADD231PS  Z9, Z10, Z3
-	VBROADCASTSS (R8)(BX*2), Z10
+	VBROADCASTSS (R9)(SI*2), Z10
 	VFMADD231PS  Z8, Z10, Z4
 	VFMADD231PS  Z9, Z10, Z5
-	VBROADCASTSS (R9), Z10
+	VBROADCASTSS (R10), Z10
 	VFMADD231PS  Z8, Z10, Z6
 	VFMADD231PS  Z9, Z10, Z7
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Z8
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Z8
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Z8, Z0
-	VMOVUPS      Z0, (DX)
-	VFMADD213PS  64(DX), Z8, Z1
-	VMOVUPS      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z8, Z2
-	VMOVUPS      Z2, (DX)
-	VFMADD213PS  64(DX), Z8, Z3
-	VMOVUPS      Z3, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z8, Z4
-	VMOVUPS      Z4, (DX)
-	VFMADD213PS  64(DX), Z8, Z5
-	VMOVUPS      Z5, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z8, Z6
-	VMOVUPS      Z6, (DX)
-	VFMADD213PS  64(DX), Z8, Z7
-	VMOVUPS      Z7, 64(DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Z8, Z0
+	VMOVUPS      Z0, (R11)
+	VFMADD213PS  64(R11), Z8, Z1
+	VMOVUPS      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z8, Z2
+	VMOVUPS      Z2, (R11)
+	VFMADD213PS  64(R11), Z8, Z3
+	VMOVUPS      Z3, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z8, Z4
+	VMOVUPS      Z4, (R11)
+	VFMADD213PS  64(R11), Z8, Z5
+	VMOVUPS      Z5, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z8, Z6
+	VMOVUPS      Z6, (R11)
+	VFMADD213PS  64(R11), Z8, Z7
+	VMOVUPS      Z7, 64(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Z8, Z0, Z0
-	VMOVUPS Z0, (DX)
+	VMOVUPS Z0, (R11)
 	VMULPS  Z8, Z1, Z1
-	VMOVUPS Z1, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z1, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z8, Z2, Z2
-	VMOVUPS Z2, (DX)
+	VMOVUPS Z2, (R11)
 	VMULPS  Z8, Z3, Z3
-	VMOVUPS Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z3, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z8, Z4, Z4
-	VMOVUPS Z4, (DX)
+	VMOVUPS Z4, (R11)
 	VMULPS  Z8, Z5, Z5
-	VMOVUPS Z5, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z5, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z8, Z6, Z6
-	VMOVUPS Z6, (DX)
+	VMOVUPS Z6, (R11)
 	VMULPS  Z8, Z7, Z7
-	VMOVUPS Z7, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z7, 64(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x6v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x6v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile32x6v2_AVX512(SB), NOSPLIT, $0-85
+TEXT ·tile32x6v2_AVX512(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000006, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z4, Z4, Z4
 	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z6, Z6, Z6
 	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z8, Z8, Z8
 	VPXORQ     Z9, Z9, Z9
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z10, Z10, Z10
 	VPXORQ     Z11, Z11, Z11
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPS      (R10), Z12
-	VMOVUPS      64(R10), Z13
-	VBROADCASTSS (R8), Z14
+	VMOVUPS      (R11), Z12
+	VMOVUPS      64(R11), Z13
+	VBROADCASTSS (R9), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
-	VBROADCASTSS (R8)(BX*1), Z14
+	VBROADCASTSS (R9)(SI*1), Z14
 	VFMADD231PS  Z12, Z14, Z2
 	VFMADD231PS  Z13, Z14, Z3
-	VBROADCASTSS (R8)(BX*2), Z14
+	VBROADCASTSS (R9)(SI*2), Z14
 	VFMADD231PS  Z12, Z14, Z4
 	VFMADD231PS  Z13, Z14, Z5
-	VBROADCASTSS (R9), Z14
+	VBROADCASTSS (R10), Z14
 	VFMADD231PS  Z12, Z14, Z6
 	VFMADD231PS  Z13, Z14, Z7
-	VBROADCASTSS (R9)(BX*1), Z14
+	VBROADCASTSS (R10)(SI*1), Z14
 	VFMADD231PS  Z12, Z14, Z8
 	VFMADD231PS  Z13, Z14, Z9
-	VBROADCASTSS (R9)(BX*2), Z14
+	VBROADCASTSS (R10)(SI*2), Z14
 	VFMADD231PS  Z12, Z14, Z10
 	VFMADD231PS  Z13, Z14, Z11
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Z12
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Z12
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Z12, Z0
-	VMOVUPS      Z0, (DX)
-	VFMADD213PS  64(DX), Z12, Z1
-	VMOVUPS      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z12, Z2
-	VMOVUPS      Z2, (DX)
-	VFMADD213PS  64(DX), Z12, Z3
-	VMOVUPS      Z3, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z12, Z4
-	VMOVUPS      Z4, (DX)
-	VFMADD213PS  64(DX), Z12, Z5
-	VMOVUPS      Z5, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z12, Z6
-	VMOVUPS      Z6, (DX)
-	VFMADD213PS  64(DX), Z12, Z7
-	VMOVUPS      Z7, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z12, Z8
-	VMOVUPS      Z8, (DX)
-	VFMADD213PS  64(DX), Z12, Z9
-	VMOVUPS      Z9, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z12, Z10
-	VMOVUPS      Z10, (DX)
-	VFMADD213PS  64(DX), Z12, Z11
-	VMOVUPS      Z11, 64(DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Z12, Z0
+	VMOVUPS      Z0, (R11)
+	VFMADD213PS  64(R11), Z12, Z1
+	VMOVUPS      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z12, Z2
+	VMOVUPS      Z2, (R11)
+	VFMADD213PS  64(R11), Z12, Z3
+	VMOVUPS      Z3, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z12, Z4
+	VMOVUPS      Z4, (R11)
+	VFMADD213PS  64(R11), Z12, Z5
+	VMOVUPS      Z5, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z12, Z6
+	VMOVUPS      Z6, (R11)
+	VFMADD213PS  64(R11), Z12, Z7
+	VMOVUPS      Z7, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z12, Z8
+	VMOVUPS      Z8, (R11)
+	VFMADD213PS  64(R11), Z12, Z9
+	VMOVUPS      Z9, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z12, Z10
+	VMOVUPS      Z10, (R11)
+	VFMADD213PS  64(R11), Z12, Z11
+	VMOVUPS      Z11, 64(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Z12, Z0, Z0
-	VMOVUPS Z0, (DX)
+	VMOVUPS Z0, (R11)
 	VMULPS  Z12, Z1, Z1
-	VMOVUPS Z1, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z1, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z12, Z2, Z2
-	VMOVUPS Z2, (DX)
+	VMOVUPS Z2, (R11)
 	VMULPS  Z12, Z3, Z3
-	VMOVUPS Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z3, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z12, Z4, Z4
-	VMOVUPS Z4, (DX)
+	VMOVUPS Z4, (R11)
 	VMULPS  Z12, Z5, Z5
-	VMOVUPS Z5, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z5, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z12, Z6, Z6
-	VMOVUPS Z6, (DX)
+	VMOVUPS Z6, (R11)
 	VMULPS  Z12, Z7, Z7
-	VMOVUPS Z7, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z7, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z12, Z8, Z8
-	VMOVUPS Z8, (DX)
+	VMOVUPS Z8, (R11)
 	VMULPS  Z12, Z9, Z9
-	VMOVUPS Z9, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z9, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z12, Z10, Z10
-	VMOVUPS Z10, (DX)
+	VMOVUPS Z10, (R11)
 	VMULPS  Z12, Z11, Z11
-	VMOVUPS Z11, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z11, 64(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x8v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x8v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile32x8v2_AVX512(SB), NOSPLIT, $0-85
+TEXT ·tile32x8v2_AVX512(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000008, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z4, Z4, Z4
 	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z6, Z6, Z6
 	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z8, Z8, Z8
 	VPXORQ     Z9, Z9, Z9
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z10, Z10, Z10
 	VPXORQ     Z11, Z11, Z11
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z12, Z12, Z12
 	VPXORQ     Z13, Z13, Z13
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z14, Z14, Z14
 	VPXORQ     Z15, Z15, Z15
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
-	ADDQ       BX, R10
-	MOVQ       b+48(FP), R11
-	MOVQ       k+0(FP), R12
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	MOVQ       k+0(FP), R13
+	MOVQ       DX, R12
 
 step:
-	VMOVUPS      (R11), Z16
-	VMOVUPS      64(R11), Z17
-	VBROADCASTSS (R8), Z18
+	VMOVUPS      (R12), Z16
+	VMOVUPS      64(R12), Z17
+	VBROADCASTSS (R9), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
-	VBROADCASTSS (R8)(BX*1), Z18
+	VBROADCASTSS (R9)(SI*1), Z18
 	VFMADD231PS  Z16, Z18, Z2
 	VFMADD231PS  Z17, Z18, Z3
-	VBROADCASTSS (R8)(BX*2), Z18
+	VBROADCASTSS (R9)(SI*2), Z18
 	VFMADD231PS  Z16, Z18, Z4
 	VFMADD231PS  Z17, Z18, Z5
-	VBROADCASTSS (R9), Z18
+	VBROADCASTSS (R10), Z18
 	VFMADD231PS  Z16, Z18, Z6
 	VFMADD231PS  Z17, Z18, Z7
-	VBROADCASTSS (R9)(BX*1), Z18
+	VBROADCASTSS (R10)(SI*1), Z18
 	VFMADD231PS  Z16, Z18, Z8
 	VFMADD231PS  Z17, Z18, Z9
-	VBROADCASTSS (R9)(BX*2), Z18
+	VBROADCASTSS (R10)(SI*2), Z18
 	VFMADD231PS  Z16, Z18, Z10
 	VFMADD231PS  Z17, Z18, Z11
-	VBROADCASTSS (R10), Z18
+	VBROADCASTSS (R11), Z18
 	VFMADD231PS  Z16, Z18, Z12
 	VFMADD231PS  Z17, Z18, Z13
-	VBROADCASTSS (R10)(BX*1), Z18
+	VBROADCASTSS (R11)(SI*1), Z18
 	VFMADD231PS  Z16, Z18, Z14
 	VFMADD231PS  Z17, Z18, Z15
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
+	ADDQ         DI, R9
+	ADDQ         DI, R10
 	ADDQ         DI, R11
-	DECQ         R12
+	ADDQ         R8, R12
+	DECQ         R13
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Z16
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Z16
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Z16, Z0
-	VMOVUPS      Z0, (DX)
-	VFMADD213PS  64(DX), Z16, Z1
-	VMOVUPS      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z16, Z2
-	VMOVUPS      Z2, (DX)
-	VFMADD213PS  64(DX), Z16, Z3
-	VMOVUPS      Z3, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z16, Z4
-	VMOVUPS      Z4, (DX)
-	VFMADD213PS  64(DX), Z16, Z5
-	VMOVUPS      Z5, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z16, Z6
-	VMOVUPS      Z6, (DX)
-	VFMADD213PS  64(DX), Z16, Z7
-	VMOVUPS      Z7, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z16, Z8
-	VMOVUPS      Z8, (DX)
-	VFMADD213PS  64(DX), Z16, Z9
-	VMOVUPS      Z9, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z16, Z10
-	VMOVUPS      Z10, (DX)
-	VFMADD213PS  64(DX), Z16, Z11
-	VMOVUPS      Z11, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z16, Z12
-	VMOVUPS      Z12, (DX)
-	VFMADD213PS  64(DX), Z16, Z13
-	VMOVUPS      Z13, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z16, Z14
-	VMOVUPS      Z14, (DX)
-	VFMADD213PS  64(DX), Z16, Z15
-	VMOVUPS      Z15, 64(DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Z16, Z0
+	VMOVUPS      Z0, (R11)
+	VFMADD213PS  64(R11), Z16, Z1
+	VMOVUPS      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z16, Z2
+	VMOVUPS      Z2, (R11)
+	VFMADD213PS  64(R11), Z16, Z3
+	VMOVUPS      Z3, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z16, Z4
+	VMOVUPS      Z4, (R11)
+	VFMADD213PS  64(R11), Z16, Z5
+	VMOVUPS      Z5, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z16, Z6
+	VMOVUPS      Z6, (R11)
+	VFMADD213PS  64(R11), Z16, Z7
+	VMOVUPS      Z7, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z16, Z8
+	VMOVUPS      Z8, (R11)
+	VFMADD213PS  64(R11), Z16, Z9
+	VMOVUPS      Z9, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z16, Z10
+	VMOVUPS      Z10, (R11)
+	VFMADD213PS  64(R11), Z16, Z11
+	VMOVUPS      Z11, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z16, Z12
+	VMOVUPS      Z12, (R11)
+	VFMADD213PS  64(R11), Z16, Z13
+	VMOVUPS      Z13, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z16, Z14
+	VMOVUPS      Z14, (R11)
+	VFMADD213PS  64(R11), Z16, Z15
+	VMOVUPS      Z15, 64(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Z16, Z0, Z0
-	VMOVUPS Z0, (DX)
+	VMOVUPS Z0, (R11)
 	VMULPS  Z16, Z1, Z1
-	VMOVUPS Z1, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z1, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z16, Z2, Z2
-	VMOVUPS Z2, (DX)
+	VMOVUPS Z2, (R11)
 	VMULPS  Z16, Z3, Z3
-	VMOVUPS Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z3, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z16, Z4, Z4
-	VMOVUPS Z4, (DX)
+	VMOVUPS Z4, (R11)
 	VMULPS  Z16, Z5, Z5
-	VMOVUPS Z5, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z5, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z16, Z6, Z6
-	VMOVUPS Z6, (DX)
+	VMOVUPS Z6, (R11)
 	VMULPS  Z16, Z7, Z7
-	VMOVUPS Z7, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z7, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z16, Z8, Z8
-	VMOVUPS Z8, (DX)
+	VMOVUPS Z8, (R11)
 	VMULPS  Z16, Z9, Z9
-	VMOVUPS Z9, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z9, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z16, Z10, Z10
-	VMOVUPS Z10, (DX)
+	VMOVUPS Z10, (R11)
 	VMULPS  Z16, Z11, Z11
-	VMOVUPS Z11, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z11, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z16, Z12, Z12
-	VMOVUPS Z12, (DX)
+	VMOVUPS Z12, (R11)
 	VMULPS  Z16, Z13, Z13
-	VMOVUPS Z13, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z13, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z16, Z14, Z14
-	VMOVUPS Z14, (DX)
+	VMOVUPS Z14, (R11)
 	VMULPS  Z16, Z15, Z15
-	VMOVUPS Z15, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z15, 64(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x11v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x11v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile32x11v2_AVX512(SB), NOSPLIT, $0-85
+TEXT ·tile32x11v2_AVX512(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x0000000b, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z4, Z4, Z4
 	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z6, Z6, Z6
 	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z8, Z8, Z8
 	VPXORQ     Z9, Z9, Z9
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z10, Z10, Z10
 	VPXORQ     Z11, Z11, Z11
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z12, Z12, Z12
 	VPXORQ     Z13, Z13, Z13
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z14, Z14, Z14
 	VPXORQ     Z15, Z15, Z15
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z16, Z16, Z16
 	VPXORQ     Z17, Z17, Z17
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z18, Z18, Z18
 	VPXORQ     Z19, Z19, Z19
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z20, Z20, Z20
 	VPXORQ     Z21, Z21, Z21
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
-	ADDQ       BX, R10
-	LEAQ       (R10)(BX*2), R11
-	ADDQ       BX, R11
-	MOVQ       b+48(FP), R12
-	MOVQ       k+0(FP), R13
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	LEAQ       (R11)(SI*2), R12
+	ADDQ       SI, R12
+	MOVQ       k+0(FP), R14
+	MOVQ       DX, R13
 
 step:
-	VMOVUPS      (R12), Z22
-	VMOVUPS      64(R12), Z23
-	VBROADCASTSS (R8), Z24
+	VMOVUPS      (R13), Z22
+	VMOVUPS      64(R13), Z23
+	VBROADCASTSS (R9), Z24
 	VFMADD231PS  Z22, Z24, Z0
 	VFMADD231PS  Z23, Z24, Z1
-	VBROADCASTSS (R8)(BX*1), Z24
+	VBROADCASTSS (R9)(SI*1), Z24
 	VFMADD231PS  Z22, Z24, Z2
 	VFMADD231PS  Z23, Z24, Z3
-	VBROADCASTSS (R8)(BX*2), Z24
+	VBROADCASTSS (R9)(SI*2), Z24
 	VFMADD231PS  Z22, Z24, Z4
 	VFMADD231PS  Z23, Z24, Z5
-	VBROADCASTSS (R9), Z24
+	VBROADCASTSS (R10), Z24
 	VFMADD231PS  Z22, Z24, Z6
 	VFMADD231PS  Z23, Z24, Z7
-	VBROADCASTSS (R9)(BX*1), Z24
+	VBROADCASTSS (R10)(SI*1), Z24
 	VFMADD231PS  Z22, Z24, Z8
 	VFMADD231PS  Z23, Z24, Z9
-	VBROADCASTSS (R9)(BX*2), Z24
+	VBROADCASTSS (R10)(SI*2), Z24
 	VFMADD231PS  Z22, Z24, Z10
 	VFMADD231PS  Z23, Z24, Z11
-	VBROADCASTSS (R10), Z24
+	VBROADCASTSS (R11), Z24
 	VFMADD231PS  Z22, Z24, Z12
 	VFMADD231PS  Z23, Z24, Z13
-	VBROADCASTSS (R10)(BX*1), Z24
+	VBROADCASTSS (R11)(SI*1), Z24
 	VFMADD231PS  Z22, Z24, Z14
 	VFMADD231PS  Z23, Z24, Z15
-	VBROADCASTSS (R10)(BX*2), Z24
+	VBROADCASTSS (R11)(SI*2), Z24
 	VFMADD231PS  Z22, Z24, Z16
 	VFMADD231PS  Z23, Z24, Z17
-	VBROADCASTSS (R11), Z24
+	VBROADCASTSS (R12), Z24
 	VFMADD231PS  Z22, Z24, Z18
 	VFMADD231PS  Z23, Z24, Z19
-	VBROADCASTSS (R11)(BX*1), Z24
+	VBROADCASTSS (R12)(SI*1), Z24
 	VFMADD231PS  Z22, Z24, Z20
 	VFMADD231PS  Z23, Z24, Z21
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
-	ADDQ         SI, R11
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	ADDQ         DI, R11
 	ADDQ         DI, R12
-	DECQ         R13
+	ADDQ         R8, R13
+	DECQ         R14
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Z22
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Z22
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Z22, Z0
-	VMOVUPS      Z0, (DX)
-	VFMADD213PS  64(DX), Z22, Z1
-	VMOVUPS      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z22, Z2
-	VMOVUPS      Z2, (DX)
-	VFMADD213PS  64(DX), Z22, Z3
-	VMOVUPS      Z3, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z22, Z4
-	VMOVUPS      Z4, (DX)
-	VFMADD213PS  64(DX), Z22, Z5
-	VMOVUPS      Z5, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z22, Z6
-	VMOVUPS      Z6, (DX)
-	VFMADD213PS  64(DX), Z22, Z7
-	VMOVUPS      Z7, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z22, Z8
-	VMOVUPS      Z8, (DX)
-	VFMADD213PS  64(DX), Z22, Z9
-	VMOVUPS      Z9, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z22, Z10
-	VMOVUPS      Z10, (DX)
-	VFMADD213PS  64(DX), Z22, Z11
-	VMOVUPS      Z11, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z22, Z12
-	VMOVUPS      Z12, (DX)
-	VFMADD213PS  64(DX), Z22, Z13
-	VMOVUPS      Z13, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z22, Z14
-	VMOVUPS      Z14, (DX)
-	VFMADD213PS  64(DX), Z22, Z15
-	VMOVUPS      Z15, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z22, Z16
-	VMOVUPS      Z16, (DX)
-	VFMADD213PS  64(DX), Z22, Z17
-	VMOVUPS      Z17, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z22, Z18
-	VMOVUPS      Z18, (DX)
-	VFMADD213PS  64(DX), Z22, Z19
-	VMOVUPS      Z19, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z22, Z20
-	VMOVUPS      Z20, (DX)
-	VFMADD213PS  64(DX), Z22, Z21
-	VMOVUPS      Z21, 64(DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Z22, Z0
+	VMOVUPS      Z0, (R11)
+	VFMADD213PS  64(R11), Z22, Z1
+	VMOVUPS      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z22, Z2
+	VMOVUPS      Z2, (R11)
+	VFMADD213PS  64(R11), Z22, Z3
+	VMOVUPS      Z3, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z22, Z4
+	VMOVUPS      Z4, (R11)
+	VFMADD213PS  64(R11), Z22, Z5
+	VMOVUPS      Z5, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z22, Z6
+	VMOVUPS      Z6, (R11)
+	VFMADD213PS  64(R11), Z22, Z7
+	VMOVUPS      Z7, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z22, Z8
+	VMOVUPS      Z8, (R11)
+	VFMADD213PS  64(R11), Z22, Z9
+	VMOVUPS      Z9, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z22, Z10
+	VMOVUPS      Z10, (R11)
+	VFMADD213PS  64(R11), Z22, Z11
+	VMOVUPS      Z11, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z22, Z12
+	VMOVUPS      Z12, (R11)
+	VFMADD213PS  64(R11), Z22, Z13
+	VMOVUPS      Z13, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z22, Z14
+	VMOVUPS      Z14, (R11)
+	VFMADD213PS  64(R11), Z22, Z15
+	VMOVUPS      Z15, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z22, Z16
+	VMOVUPS      Z16, (R11)
+	VFMADD213PS  64(R11), Z22, Z17
+	VMOVUPS      Z17, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z22, Z18
+	VMOVUPS      Z18, (R11)
+	VFMADD213PS  64(R11), Z22, Z19
+	VMOVUPS      Z19, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z22, Z20
+	VMOVUPS      Z20, (R11)
+	VFMADD213PS  64(R11), Z22, Z21
+	VMOVUPS      Z21, 64(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Z22, Z0, Z0
-	VMOVUPS Z0, (DX)
+	VMOVUPS Z0, (R11)
 	VMULPS  Z22, Z1, Z1
-	VMOVUPS Z1, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z1, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z22, Z2, Z2
-	VMOVUPS Z2, (DX)
+	VMOVUPS Z2, (R11)
 	VMULPS  Z22, Z3, Z3
-	VMOVUPS Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z3, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z22, Z4, Z4
-	VMOVUPS Z4, (DX)
+	VMOVUPS Z4, (R11)
 	VMULPS  Z22, Z5, Z5
-	VMOVUPS Z5, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z5, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z22, Z6, Z6
-	VMOVUPS Z6, (DX)
+	VMOVUPS Z6, (R11)
 	VMULPS  Z22, Z7, Z7
-	VMOVUPS Z7, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z7, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z22, Z8, Z8
-	VMOVUPS Z8, (DX)
+	VMOVUPS Z8, (R11)
 	VMULPS  Z22, Z9, Z9
-	VMOVUPS Z9, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z9, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z22, Z10, Z10
-	VMOVUPS Z10, (DX)
+	VMOVUPS Z10, (R11)
 	VMULPS  Z22, Z11, Z11
-	VMOVUPS Z11, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z11, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z22, Z12, Z12
-	VMOVUPS Z12, (DX)
+	VMOVUPS Z12, (R11)
 	VMULPS  Z22, Z13, Z13
-	VMOVUPS Z13, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z13, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z22, Z14, Z14
-	VMOVUPS Z14, (DX)
+	VMOVUPS Z14, (R11)
 	VMULPS  Z22, Z15, Z15
-	VMOVUPS Z15, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z15, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z22, Z16, Z16
-	VMOVUPS Z16, (DX)
+	VMOVUPS Z16, (R11)
 	VMULPS  Z22, Z17, Z17
-	VMOVUPS Z17, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z17, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z22, Z18, Z18
-	VMOVUPS Z18, (DX)
+	VMOVUPS Z18, (R11)
 	VMULPS  Z22, Z19, Z19
-	VMOVUPS Z19, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z19, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z22, Z20, Z20
-	VMOVUPS Z20, (DX)
+	VMOVUPS Z20, (R11)
 	VMULPS  Z22, Z21, Z21
-	VMOVUPS Z21, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z21, 64(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x14v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x14v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile32x14v2_AVX512(SB), NOSPLIT, $0-85
+TEXT ·tile32x14v2_AVX512(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x0000000e, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z4, Z4, Z4
 	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z6, Z6, Z6
 	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z8, Z8, Z8
 	VPXORQ     Z9, Z9, Z9
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z10, Z10, Z10
 	VPXORQ     Z11, Z11, Z11
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z12, Z12, Z12
 	VPXORQ     Z13, Z13, Z13
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z14, Z14, Z14
 	VPXORQ     Z15, Z15, Z15
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z16, Z16, Z16
 	VPXORQ     Z17, Z17, Z17
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z18, Z18, Z18
 	VPXORQ     Z19, Z19, Z19
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z20, Z20, Z20
 	VPXORQ     Z21, Z21, Z21
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z22, Z22, Z22
 	VPXORQ     Z23, Z23, Z23
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z24, Z24, Z24
 	VPXORQ     Z25, Z25, Z25
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z26, Z26, Z26
 	VPXORQ     Z27, Z27, Z27
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
-	ADDQ       BX, R10
-	LEAQ       (R10)(BX*2), R11
-	ADDQ       BX, R11
-	LEAQ       (R11)(BX*2), R12
-	ADDQ       BX, R12
-	MOVQ       b+48(FP), R13
-	MOVQ       k+0(FP), R14
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	LEAQ       (R11)(SI*2), R12
+	ADDQ       SI, R12
+	LEAQ       (R12)(SI*2), R13
+	ADDQ       SI, R13
+	MOVQ       k+0(FP), R15
+	MOVQ       DX, R14
 
 step:
-	VMOVUPS      (R13), Z28
-	VMOVUPS      64(R13), Z29
-	VBROADCASTSS (R8), Z30
+	VMOVUPS      (R14), Z28
+	VMOVUPS      64(R14), Z29
+	VBROADCASTSS (R9), Z30
 	VFMADD231PS  Z28, Z30, Z0
 	VFMADD231PS  Z29, Z30, Z1
-	VBROADCASTSS (R8)(BX*1), Z30
+	VBROADCASTSS (R9)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z2
 	VFMADD231PS  Z29, Z30, Z3
-	VBROADCASTSS (R8)(BX*2), Z30
+	VBROADCASTSS (R9)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z4
 	VFMADD231PS  Z29, Z30, Z5
-	VBROADCASTSS (R9), Z30
+	VBROADCASTSS (R10), Z30
 	VFMADD231PS  Z28, Z30, Z6
 	VFMADD231PS  Z29, Z30, Z7
-	VBROADCASTSS (R9)(BX*1), Z30
+	VBROADCASTSS (R10)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z8
 	VFMADD231PS  Z29, Z30, Z9
-	VBROADCASTSS (R9)(BX*2), Z30
+	VBROADCASTSS (R10)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z10
 	VFMADD231PS  Z29, Z30, Z11
-	VBROADCASTSS (R10), Z30
+	VBROADCASTSS (R11), Z30
 	VFMADD231PS  Z28, Z30, Z12
 	VFMADD231PS  Z29, Z30, Z13
-	VBROADCASTSS (R10)(BX*1), Z30
+	VBROADCASTSS (R11)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z14
 	VFMADD231PS  Z29, Z30, Z15
-	VBROADCASTSS (R10)(BX*2), Z30
+	VBROADCASTSS (R11)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z16
 	VFMADD231PS  Z29, Z30, Z17
-	VBROADCASTSS (R11), Z30
+	VBROADCASTSS (R12), Z30
 	VFMADD231PS  Z28, Z30, Z18
 	VFMADD231PS  Z29, Z30, Z19
-	VBROADCASTSS (R11)(BX*1), Z30
+	VBROADCASTSS (R12)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z20
 	VFMADD231PS  Z29, Z30, Z21
-	VBROADCASTSS (R11)(BX*2), Z30
+	VBROADCASTSS (R12)(SI*2), Z30
 	VFMADD231PS  Z28, Z30, Z22
 	VFMADD231PS  Z29, Z30, Z23
-	VBROADCASTSS (R12), Z30
+	VBROADCASTSS (R13), Z30
 	VFMADD231PS  Z28, Z30, Z24
 	VFMADD231PS  Z29, Z30, Z25
-	VBROADCASTSS (R12)(BX*1), Z30
+	VBROADCASTSS (R13)(SI*1), Z30
 	VFMADD231PS  Z28, Z30, Z26
 	VFMADD231PS  Z29, Z30, Z27
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
-	ADDQ         SI, R11
-	ADDQ         SI, R12
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	ADDQ         DI, R11
+	ADDQ         DI, R12
 	ADDQ         DI, R13
-	DECQ         R14
+	ADDQ         R8, R14
+	DECQ         R15
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Z28
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Z28
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Z28, Z0
-	VMOVUPS      Z0, (DX)
-	VFMADD213PS  64(DX), Z28, Z1
-	VMOVUPS      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z28, Z2
-	VMOVUPS      Z2, (DX)
-	VFMADD213PS  64(DX), Z28, Z3
-	VMOVUPS      Z3, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z28, Z4
-	VMOVUPS      Z4, (DX)
-	VFMADD213PS  64(DX), Z28, Z5
-	VMOVUPS      Z5, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z28, Z6
-	VMOVUPS      Z6, (DX)
-	VFMADD213PS  64(DX), Z28, Z7
-	VMOVUPS      Z7, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z28, Z8
-	VMOVUPS      Z8, (DX)
-	VFMADD213PS  64(DX), Z28, Z9
-	VMOVUPS      Z9, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z28, Z10
-	VMOVUPS      Z10, (DX)
-	VFMADD213PS  64(DX), Z28, Z11
-	VMOVUPS      Z11, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z28, Z12
-	VMOVUPS      Z12, (DX)
-	VFMADD213PS  64(DX), Z28, Z13
-	VMOVUPS      Z13, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z28, Z14
-	VMOVUPS      Z14, (DX)
-	VFMADD213PS  64(DX), Z28, Z15
-	VMOVUPS      Z15, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z28, Z16
-	VMOVUPS      Z16, (DX)
-	VFMADD213PS  64(DX), Z28, Z17
-	VMOVUPS      Z17, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z28, Z18
-	VMOVUPS      Z18, (DX)
-	VFMADD213PS  64(DX), Z28, Z19
-	VMOVUPS      Z19, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z28, Z20
-	VMOVUPS      Z20, (DX)
-	VFMADD213PS  64(DX), Z28, Z21
-	VMOVUPS      Z21, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z28, Z22
-	VMOVUPS      Z22, (DX)
-	VFMADD213PS  64(DX), Z28, Z23
-	VMOVUPS      Z23, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z28, Z24
-	VMOVUPS      Z24, (DX)
-	VFMADD213PS  64(DX), Z28, Z25
-	VMOVUPS      Z25, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z28, Z26
-	VMOVUPS      Z26, (DX)
-	VFMADD213PS  64(DX), Z28, Z27
-	VMOVUPS      Z27, 64(DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Z28, Z0
+	VMOVUPS      Z0, (R11)
+	VFMADD213PS  64(R11), Z28, Z1
+	VMOVUPS      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z28, Z2
+	VMOVUPS      Z2, (R11)
+	VFMADD213PS  64(R11), Z28, Z3
+	VMOVUPS      Z3, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z28, Z4
+	VMOVUPS      Z4, (R11)
+	VFMADD213PS  64(R11), Z28, Z5
+	VMOVUPS      Z5, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z28, Z6
+	VMOVUPS      Z6, (R11)
+	VFMADD213PS  64(R11), Z28, Z7
+	VMOVUPS      Z7, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z28, Z8
+	VMOVUPS      Z8, (R11)
+	VFMADD213PS  64(R11), Z28, Z9
+	VMOVUPS      Z9, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z28, Z10
+	VMOVUPS      Z10, (R11)
+	VFMADD213PS  64(R11), Z28, Z11
+	VMOVUPS      Z11, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z28, Z12
+	VMOVUPS      Z12, (R11)
+	VFMADD213PS  64(R11), Z28, Z13
+	VMOVUPS      Z13, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z28, Z14
+	VMOVUPS      Z14, (R11)
+	VFMADD213PS  64(R11), Z28, Z15
+	VMOVUPS      Z15, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z28, Z16
+	VMOVUPS      Z16, (R11)
+	VFMADD213PS  64(R11), Z28, Z17
+	VMOVUPS      Z17, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z28, Z18
+	VMOVUPS      Z18, (R11)
+	VFMADD213PS  64(R11), Z28, Z19
+	VMOVUPS      Z19, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z28, Z20
+	VMOVUPS      Z20, (R11)
+	VFMADD213PS  64(R11), Z28, Z21
+	VMOVUPS      Z21, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z28, Z22
+	VMOVUPS      Z22, (R11)
+	VFMADD213PS  64(R11), Z28, Z23
+	VMOVUPS      Z23, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z28, Z24
+	VMOVUPS      Z24, (R11)
+	VFMADD213PS  64(R11), Z28, Z25
+	VMOVUPS      Z25, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z28, Z26
+	VMOVUPS      Z26, (R11)
+	VFMADD213PS  64(R11), Z28, Z27
+	VMOVUPS      Z27, 64(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Z28, Z0, Z0
-	VMOVUPS Z0, (DX)
+	VMOVUPS Z0, (R11)
 	VMULPS  Z28, Z1, Z1
-	VMOVUPS Z1, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z1, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z28, Z2, Z2
-	VMOVUPS Z2, (DX)
+	VMOVUPS Z2, (R11)
 	VMULPS  Z28, Z3, Z3
-	VMOVUPS Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z3, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z28, Z4, Z4
-	VMOVUPS Z4, (DX)
+	VMOVUPS Z4, (R11)
 	VMULPS  Z28, Z5, Z5
-	VMOVUPS Z5, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z5, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z28, Z6, Z6
-	VMOVUPS Z6, (DX)
+	VMOVUPS Z6, (R11)
 	VMULPS  Z28, Z7, Z7
-	VMOVUPS Z7, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z7, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z28, Z8, Z8
-	VMOVUPS Z8, (DX)
+	VMOVUPS Z8, (R11)
 	VMULPS  Z28, Z9, Z9
-	VMOVUPS Z9, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z9, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z28, Z10, Z10
-	VMOVUPS Z10, (DX)
+	VMOVUPS Z10, (R11)
 	VMULPS  Z28, Z11, Z11
-	VMOVUPS Z11, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z11, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z28, Z12, Z12
-	VMOVUPS Z12, (DX)
+	VMOVUPS Z12, (R11)
 	VMULPS  Z28, Z13, Z13
-	VMOVUPS Z13, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z13, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z28, Z14, Z14
-	VMOVUPS Z14, (DX)
+	VMOVUPS Z14, (R11)
 	VMULPS  Z28, Z15, Z15
-	VMOVUPS Z15, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z15, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z28, Z16, Z16
-	VMOVUPS Z16, (DX)
+	VMOVUPS Z16, (R11)
 	VMULPS  Z28, Z17, Z17
-	VMOVUPS Z17, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z17, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z28, Z18, Z18
-	VMOVUPS Z18, (DX)
+	VMOVUPS Z18, (R11)
 	VMULPS  Z28, Z19, Z19
-	VMOVUPS Z19, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z19, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z28, Z20, Z20
-	VMOVUPS Z20, (DX)
+	VMOVUPS Z20, (R11)
 	VMULPS  Z28, Z21, Z21
-	VMOVUPS Z21, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z21, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z28, Z22, Z22
-	VMOVUPS Z22, (DX)
+	VMOVUPS Z22, (R11)
 	VMULPS  Z28, Z23, Z23
-	VMOVUPS Z23, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z23, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z28, Z24, Z24
-	VMOVUPS Z24, (DX)
+	VMOVUPS Z24, (R11)
 	VMULPS  Z28, Z25, Z25
-	VMOVUPS Z25, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z25, 64(R11)
+	ADDQ    R10, R11
 	VMULPS  Z28, Z26, Z26
-	VMOVUPS Z26, (DX)
+	VMOVUPS Z26, (R11)
 	VMULPS  Z28, Z27, Z27
-	VMOVUPS Z27, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPS Z27, 64(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x1v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x1v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile32x1v1_AVX512(SB), NOSPLIT, $0-85
+TEXT ·tile32x1v1_AVX512(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), BX
-	SHLQ $0x02, BX
-	MOVQ bStep+56(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
+	MOVQ aStep+32(FP), SI
+	SHLQ $0x02, SI
+	MOVQ bStep+56(FP), DI
+	SHLQ $0x02, DI
 
 group:
-	MOVQ       cRow+72(FP), DI
-	SHLQ       $0x02, DI
-	IMUL3Q     $0x00000001, DI, R8
-	ADDQ       DX, R8
+	MOVQ       cRow+80(FP), R8
+	SHLQ       $0x02, R8
+	MOVQ       cGroup+88(FP), R9
+	SHLQ       $0x02, R9
+	ADDQ       BX, R9
 	VPXORQ     Z0, Z0, Z0
-	PREFETCHT0 (R8)
-	PREFETCHT0 63(R8)
-	ADDQ       DI, R8
-	MOVQ       CX, DI
-	MOVQ       b+48(FP), R8
-	MOVQ       k+0(FP), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       R8, R9
+	MOVQ       CX, R8
+	MOVQ       k+0(FP), R10
+	MOVQ       DX, R9
 
 step:
-	VMOVUPS      (R8), Z1
-	VBROADCASTSS (DI), Z2
+	VMOVUPS      (R9), Z1
+	VBROADCASTSS (R8), Z2
 	VFMADD231PS  Z1, Z2, Z0
-	ADDQ         BX, DI
 	ADDQ         SI, R8
-	DECQ         R9
+	ADDQ         DI, R9
+	DECQ         R10
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Z1
-	MOVBQZX      add+84(FP), DI
-	MOVQ         cRow+72(FP), R8
-	SHLQ         $0x02, R8
-	TESTQ        DI, DI
+	VBROADCASTSS alpha+96(FP), Z1
+	MOVBQZX      add+100(FP), R8
+	MOVQ         cRow+80(FP), R9
+	SHLQ         $0x02, R9
+	MOVQ         BX, R10
+	TESTQ        R8, R8
 	JZ           store
-	VFMADD213PS  (DX), Z1, Z0
-	VMOVUPS      Z0, (DX)
-	ADDQ         R8, DX
+	VFMADD213PS  (R10), Z1, Z0
+	VMOVUPS      Z0, (R10)
+	ADDQ         R9, R10
 	JMP          next
 
 store:
 	VMULPS  Z1, Z0, Z0
-	VMOVUPS Z0, (DX)
-	ADDQ    R8, DX
+	VMOVUPS Z0, (R10)
+	ADDQ    R9, R10
 
 next:
-	MOVQ aGroup+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
+	MOVQ aGroup+40(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, CX
+	MOVQ bGroup+64(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, DX
+	MOVQ cGroup+88(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x2v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x2v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile32x2v1_AVX512(SB), NOSPLIT, $0-85
+TEXT ·tile32x2v1_AVX512(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000002, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	MOVQ       b+48(FP), R9
-	MOVQ       k+0(FP), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	MOVQ       k+0(FP), R11
+	MOVQ       DX, R10
 
 step:
-	VMOVUPS      (R9), Z2
-	VBROADCASTSS (R8), Z3
+	VMOVUPS      (R10), Z2
+	VBROADCASTSS (R9), Z3
 	VFMADD231PS  Z2, Z3, Z0
-	VBROADCASTSS (R8)(BX*1), Z3
+	VBROADCASTSS (R9)(SI*1), Z3
 	VFMADD231PS  Z2, Z3, Z1
-	ADDQ         SI, R8
 	ADDQ         DI, R9
-	DECQ         R10
+	ADDQ         R8, R10
+	DECQ         R11
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Z2
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Z2
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Z2, Z0
-	VMOVUPS      Z0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z2, Z1
-	VMOVUPS      Z1, (DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Z2, Z0
+	VMOVUPS      Z0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z2, Z1
+	VMOVUPS      Z1, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Z2, Z0, Z0
-	VMOVUPS Z0, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z0, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z2, Z1, Z1
-	VMOVUPS Z1, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z1, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x4v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x4v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile32x4v1_AVX512(SB), NOSPLIT, $0-85
+TEXT ·tile32x4v1_AVX512(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000004, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPS      (R10), Z4
-	VBROADCASTSS (R8), Z5
-	VFMADD231PS  Z4, Z5, Z0
-	VBROADCASTSS (R8)(BX*1), Z5
-	VFMADD231PS  Z4, Z5, Z1
-	VBROADCASTSS (R8)(BX*2), Z5
-	VFMADD231PS  Z4, Z5, Z2
+	VMOVUPS      (R11), Z4
 	VBROADCASTSS (R9), Z5
+	VFMADD231PS  Z4, Z5, Z0
+	VBROADCASTSS (R9)(SI*1), Z5
+	VFMADD231PS  Z4, Z5, Z1
+	VBROADCASTSS (R9)(SI*2), Z5
+	VFMADD231PS  Z4, Z5, Z2
+	VBROADCASTSS (R10), Z5
 	VFMADD231PS  Z4, Z5, Z3
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Z4
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Z4
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Z4, Z0
-	VMOVUPS      Z0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z4, Z1
-	VMOVUPS      Z1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z4, Z2
-	VMOVUPS      Z2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z4, Z3
-	VMOVUPS      Z3, (DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Z4, Z0
+	VMOVUPS      Z0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z4, Z1
+	VMOVUPS      Z1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z4, Z2
+	VMOVUPS      Z2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z4, Z3
+	VMOVUPS      Z3, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Z4, Z0, Z0
-	VMOVUPS Z0, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z0, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z4, Z1, Z1
-	VMOVUPS Z1, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z1, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z4, Z2, Z2
-	VMOVUPS Z2, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z2, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z4, Z3, Z3
-	VMOVUPS Z3, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z3, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x8v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x8v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile32x8v1_AVX512(SB), NOSPLIT, $0-85
+TEXT ·tile32x8v1_AVX512(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x00000008, R8, R9
-	ADDQ       DX, R9
-	VPXORQ     Z0, Z0, Z0
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z2, Z2, Z2
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z4, Z4, Z4
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z6, Z6, Z6
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
 	ADDQ       BX, R10
-	MOVQ       b+48(FP), R11
-	MOVQ       k+0(FP), R12
+	VPXORQ     Z0, Z0, Z0
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z1, Z1, Z1
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z2, Z2, Z2
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z3, Z3, Z3
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z4, Z4, Z4
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z5, Z5, Z5
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z6, Z6, Z6
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z7, Z7, Z7
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	MOVQ       k+0(FP), R13
+	MOVQ       DX, R12
 
 step:
-	VMOVUPS      (R11), Z8
-	VBROADCASTSS (R8), Z9
-	VFMADD231PS  Z8, Z9, Z0
-	VBROADCASTSS (R8)(BX*1), Z9
-	VFMADD231PS  Z8, Z9, Z1
-	VBROADCASTSS (R8)(BX*2), Z9
-	VFMADD231PS  Z8, Z9, Z2
+	VMOVUPS      (R12), Z8
 	VBROADCASTSS (R9), Z9
-	VFMADD231PS  Z8, Z9, Z3
-	VBROADCASTSS (R9)(BX*1), Z9
-	VFMADD231PS  Z8, Z9, Z4
-	VBROADCASTSS (R9)(BX*2), Z9
-	VFMADD231PS  Z8, Z9, Z5
+	VFMADD231PS  Z8, Z9, Z0
+	VBROADCASTSS (R9)(SI*1), Z9
+	VFMADD231PS  Z8, Z9, Z1
+	VBROADCASTSS (R9)(SI*2), Z9
+	VFMADD231PS  Z8, Z9, Z2
 	VBROADCASTSS (R10), Z9
+	VFMADD231PS  Z8, Z9, Z3
+	VBROADCASTSS (R10)(SI*1), Z9
+	VFMADD231PS  Z8, Z9, Z4
+	VBROADCASTSS (R10)(SI*2), Z9
+	VFMADD231PS  Z8, Z9, Z5
+	VBROADCASTSS (R11), Z9
 	VFMADD231PS  Z8, Z9, Z6
-	VBROADCASTSS (R10)(BX*1), Z9
+	VBROADCASTSS (R11)(SI*1), Z9
 	VFMADD231PS  Z8, Z9, Z7
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
+	ADDQ         DI, R9
+	ADDQ         DI, R10
 	ADDQ         DI, R11
-	DECQ         R12
+	ADDQ         R8, R12
+	DECQ         R13
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Z8
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Z8
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Z8, Z0
-	VMOVUPS      Z0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z8, Z1
-	VMOVUPS      Z1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z8, Z2
-	VMOVUPS      Z2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z8, Z3
-	VMOVUPS      Z3, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z8, Z4
-	VMOVUPS      Z4, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z8, Z5
-	VMOVUPS      Z5, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z8, Z6
-	VMOVUPS      Z6, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z8, Z7
-	VMOVUPS      Z7, (DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Z8, Z0
+	VMOVUPS      Z0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z8, Z1
+	VMOVUPS      Z1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z8, Z2
+	VMOVUPS      Z2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z8, Z3
+	VMOVUPS      Z3, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z8, Z4
+	VMOVUPS      Z4, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z8, Z5
+	VMOVUPS      Z5, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z8, Z6
+	VMOVUPS      Z6, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z8, Z7
+	VMOVUPS      Z7, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Z8, Z0, Z0
-	VMOVUPS Z0, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z0, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z8, Z1, Z1
-	VMOVUPS Z1, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z1, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z8, Z2, Z2
-	VMOVUPS Z2, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z2, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z8, Z3, Z3
-	VMOVUPS Z3, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z3, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z8, Z4, Z4
-	VMOVUPS Z4, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z4, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z8, Z5, Z5
-	VMOVUPS Z5, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z5, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z8, Z6, Z6
-	VMOVUPS Z6, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z6, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z8, Z7, Z7
-	VMOVUPS Z7, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z7, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile32x14v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+// func tile32x14v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile32x14v1_AVX512(SB), NOSPLIT, $0-85
+TEXT ·tile32x14v1_AVX512(SB), NOSPLIT, $0-101
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x02, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x02, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x02, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x02, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x02, R8
-	IMUL3Q     $0x0000000e, R8, R9
-	ADDQ       DX, R9
-	VPXORQ     Z0, Z0, Z0
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z2, Z2, Z2
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z4, Z4, Z4
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z6, Z6, Z6
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z8, Z8, Z8
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z9, Z9, Z9
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z10, Z10, Z10
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z11, Z11, Z11
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z12, Z12, Z12
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z13, Z13, Z13
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x02, R10
 	ADDQ       BX, R10
-	LEAQ       (R10)(BX*2), R11
-	ADDQ       BX, R11
-	LEAQ       (R11)(BX*2), R12
-	ADDQ       BX, R12
-	MOVQ       b+48(FP), R13
-	MOVQ       k+0(FP), R14
+	VPXORQ     Z0, Z0, Z0
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z1, Z1, Z1
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z2, Z2, Z2
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z3, Z3, Z3
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z4, Z4, Z4
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z5, Z5, Z5
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z6, Z6, Z6
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z7, Z7, Z7
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z8, Z8, Z8
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z9, Z9, Z9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z10, Z10, Z10
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z11, Z11, Z11
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z12, Z12, Z12
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z13, Z13, Z13
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	LEAQ       (R11)(SI*2), R12
+	ADDQ       SI, R12
+	LEAQ       (R12)(SI*2), R13
+	ADDQ       SI, R13
+	MOVQ       k+0(FP), R15
+	MOVQ       DX, R14
 
 step:
-	VMOVUPS      (R13), Z14
-	VBROADCASTSS (R8), Z15
-	VFMADD231PS  Z14, Z15, Z0
-	VBROADCASTSS (R8)(BX*1), Z15
-	VFMADD231PS  Z14, Z15, Z1
-	VBROADCASTSS (R8)(BX*2), Z15
-	VFMADD231PS  Z14, Z15, Z2
+	VMOVUPS      (R14), Z14
 	VBROADCASTSS (R9), Z15
-	VFMADD231PS  Z14, Z15, Z3
-	VBROADCASTSS (R9)(BX*1), Z15
-	VFMADD231PS  Z14, Z15, Z4
-	VBROADCASTSS (R9)(BX*2), Z15
-	VFMADD231PS  Z14, Z15, Z5
+	VFMADD231PS  Z14, Z15, Z0
+	VBROADCASTSS (R9)(SI*1), Z15
+	VFMADD231PS  Z14, Z15, Z1
+	VBROADCASTSS (R9)(SI*2), Z15
+	VFMADD231PS  Z14, Z15, Z2
 	VBROADCASTSS (R10), Z15
-	VFMADD231PS  Z14, Z15, Z6
-	VBROADCASTSS (R10)(BX*1), Z15
-	VFMADD231PS  Z14, Z15, Z7
-	VBROADCASTSS (R10)(BX*2), Z15
-	VFMADD231PS  Z14, Z15, Z8
+	VFMADD231PS  Z14, Z15, Z3
+	VBROADCASTSS (R10)(SI*1), Z15
+	VFMADD231PS  Z14, Z15, Z4
+	VBROADCASTSS (R10)(SI*2), Z15
+	VFMADD231PS  Z14, Z15, Z5
 	VBROADCASTSS (R11), Z15
-	VFMADD231PS  Z14, Z15, Z9
-	VBROADCASTSS (R11)(BX*1), Z15
-	VFMADD231PS  Z14, Z15, Z10
-	VBROADCASTSS (R11)(BX*2), Z15
-	VFMADD231PS  Z14, Z15, Z11
+	VFMADD231PS  Z14, Z15, Z6
+	VBROADCASTSS (R11)(SI*1), Z15
+	VFMADD231PS  Z14, Z15, Z7
+	VBROADCASTSS (R11)(SI*2), Z15
+	VFMADD231PS  Z14, Z15, Z8
 	VBROADCASTSS (R12), Z15
+	VFMADD231PS  Z14, Z15, Z9
+	VBROADCASTSS (R12)(SI*1), Z15
+	VFMADD231PS  Z14, Z15, Z10
+	VBROADCASTSS (R12)(SI*2), Z15
+	VFMADD231PS  Z14, Z15, Z11
+	VBROADCASTSS (R13), Z15
 	VFMADD231PS  Z14, Z15, Z12
-	VBROADCASTSS (R12)(BX*1), Z15
+	VBROADCASTSS (R13)(SI*1), Z15
 	VFMADD231PS  Z14, Z15, Z13
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
-	ADDQ         SI, R11
-	ADDQ         SI, R12
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	ADDQ         DI, R11
+	ADDQ         DI, R12
 	ADDQ         DI, R13
-	DECQ         R14
+	ADDQ         R8, R14
+	DECQ         R15
 	JNZ          step
-	VBROADCASTSS alpha+80(FP), Z14
-	MOVBQZX      add+84(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        R8, R8
+	VBROADCASTSS alpha+96(FP), Z14
+	MOVBQZX      add+100(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x02, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PS  (DX), Z14, Z0
-	VMOVUPS      Z0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z14, Z1
-	VMOVUPS      Z1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z14, Z2
-	VMOVUPS      Z2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z14, Z3
-	VMOVUPS      Z3, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z14, Z4
-	VMOVUPS      Z4, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z14, Z5
-	VMOVUPS      Z5, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z14, Z6
-	VMOVUPS      Z6, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z14, Z7
-	VMOVUPS      Z7, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z14, Z8
-	VMOVUPS      Z8, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z14, Z9
-	VMOVUPS      Z9, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z14, Z10
-	VMOVUPS      Z10, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z14, Z11
-	VMOVUPS      Z11, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z14, Z12
-	VMOVUPS      Z12, (DX)
-	ADDQ         R9, DX
-	VFMADD213PS  (DX), Z14, Z13
-	VMOVUPS      Z13, (DX)
-	ADDQ         R9, DX
+	VFMADD213PS  (R11), Z14, Z0
+	VMOVUPS      Z0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z14, Z1
+	VMOVUPS      Z1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z14, Z2
+	VMOVUPS      Z2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z14, Z3
+	VMOVUPS      Z3, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z14, Z4
+	VMOVUPS      Z4, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z14, Z5
+	VMOVUPS      Z5, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z14, Z6
+	VMOVUPS      Z6, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z14, Z7
+	VMOVUPS      Z7, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z14, Z8
+	VMOVUPS      Z8, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z14, Z9
+	VMOVUPS      Z9, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z14, Z10
+	VMOVUPS      Z10, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z14, Z11
+	VMOVUPS      Z11, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z14, Z12
+	VMOVUPS      Z12, (R11)
+	ADDQ         R10, R11
+	VFMADD213PS  (R11), Z14, Z13
+	VMOVUPS      Z13, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPS  Z14, Z0, Z0
-	VMOVUPS Z0, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z0, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z14, Z1, Z1
-	VMOVUPS Z1, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z1, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z14, Z2, Z2
-	VMOVUPS Z2, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z2, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z14, Z3, Z3
-	VMOVUPS Z3, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z3, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z14, Z4, Z4
-	VMOVUPS Z4, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z4, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z14, Z5, Z5
-	VMOVUPS Z5, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z5, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z14, Z6, Z6
-	VMOVUPS Z6, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z6, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z14, Z7, Z7
-	VMOVUPS Z7, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z7, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z14, Z8, Z8
-	VMOVUPS Z8, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z8, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z14, Z9, Z9
-	VMOVUPS Z9, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z9, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z14, Z10, Z10
-	VMOVUPS Z10, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z10, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z14, Z11, Z11
-	VMOVUPS Z11, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z11, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z14, Z12, Z12
-	VMOVUPS Z12, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z12, (R11)
+	ADDQ    R10, R11
 	VMULPS  Z14, Z13, Z13
-	VMOVUPS Z13, (DX)
-	ADDQ    R9, DX
+	VMOVUPS Z13, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x02, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x1v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x1v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile64x1v2_AVX2(SB), NOSPLIT, $0-89
+TEXT ·tile64x1v2_AVX2(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), BX
-	SHLQ $0x03, BX
-	MOVQ bStep+56(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
+	MOVQ aStep+32(FP), SI
+	SHLQ $0x03, SI
+	MOVQ bStep+56(FP), DI
+	SHLQ $0x03, DI
 
 group:
-	MOVQ       cRow+72(FP), DI
-	SHLQ       $0x03, DI
-	IMUL3Q     $0x00000001, DI, R8
-	ADDQ       DX, R8
+	MOVQ       cRow+80(FP), R8
+	SHLQ       $0x03, R8
+	MOVQ       cGroup+88(FP), R9
+	SHLQ       $0x03, R9
+	ADDQ       BX, R9
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R8)
-	PREFETCHT0 63(R8)
-	ADDQ       DI, R8
-	MOVQ       CX, DI
-	MOVQ       b+48(FP), R8
-	MOVQ       k+0(FP), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       R8, R9
+	MOVQ       CX, R8
+	MOVQ       k+0(FP), R10
+	MOVQ       DX, R9
 
 step:
-	VMOVUPD      (R8), Y2
-	VMOVUPD      32(R8), Y3
-	VBROADCASTSD (DI), Y4
+	VMOVUPD      (R9), Y2
+	VMOVUPD      32(R9), Y3
+	VBROADCASTSD (R8), Y4
 	VFMADD231PD  Y2, Y4, Y0
 	VFMADD231PD  Y3, Y4, Y1
-	ADDQ         BX, DI
 	ADDQ         SI, R8
-	DECQ         R9
+	ADDQ         DI, R9
+	DECQ         R10
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Y2
-	MOVBQZX      add+88(FP), DI
-	MOVQ         cRow+72(FP), R8
-	SHLQ         $0x03, R8
-	TESTQ        DI, DI
+	VBROADCASTSD alpha+96(FP), Y2
+	MOVBQZX      add+104(FP), R8
+	MOVQ         cRow+80(FP), R9
+	SHLQ         $0x03, R9
+	MOVQ         BX, R10
+	TESTQ        R8, R8
 	JZ           store
-	VFMADD213PD  (DX), Y2, Y0
-	VMOVUPD      Y0, (DX)
-	VFMADD213PD  32(DX), Y2, Y1
-	VMOVUPD      Y1, 32(DX)
-	ADDQ         R8, DX
+	VFMADD213PD  (R10), Y2, Y0
+	VMOVUPD      Y0, (R10)
+	VFMADD213PD  32(R10), Y2, Y1
+	VMOVUPD      Y1, 32(R10)
+	ADDQ         R9, R10
 	JMP          next
 
 store:
 	VMULPD  Y2, Y0, Y0
-	VMOVUPD Y0, (DX)
+	VMOVUPD Y0, (R10)
 	VMULPD  Y2, Y1, Y1
-	VMOVUPD Y1, 32(DX)
-	ADDQ    R8, DX
+	VMOVUPD Y1, 32(R10)
+	ADDQ    R9, R10
 
 next:
-	MOVQ aGroup+40(FP), DI
-	SHLQ $0x03, DI
-	ADDQ DI, CX
+	MOVQ aGroup+40(FP), R8
+	SHLQ $0x03, R8
+	ADDQ R8, CX
+	MOVQ bGroup+64(FP), R8
+	SHLQ $0x03, R8
+	ADDQ R8, DX
+	MOVQ cGroup+88(FP), R8
+	SHLQ $0x03, R8
+	ADDQ R8, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x2v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x2v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile64x2v2_AVX2(SB), NOSPLIT, $0-89
+TEXT ·tile64x2v2_AVX2(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000002, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y2, Y2, Y2
 	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	MOVQ       b+48(FP), R9
-	MOVQ       k+0(FP), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	MOVQ       k+0(FP), R11
+	MOVQ       DX, R10
 
 step:
-	VMOVUPD      (R9), Y4
-	VMOVUPD      32(R9), Y5
-	VBROADCASTSD (R8), Y6
+	VMOVUPD      (R10), Y4
+	VMOVUPD      32(R10), Y5
+	VBROADCASTSD (R9), Y6
 	VFMADD231PD  Y4, Y6, Y0
 	VFMADD231PD  Y5, Y6, Y1
-	VBROADCASTSD (R8)(BX*1), Y6
+	VBROADCASTSD (R9)(SI*1), Y6
 	VFMADD231PD  Y4, Y6, Y2
 	VFMADD231PD  Y5, Y6, Y3
-	ADDQ         SI, R8
 	ADDQ         DI, R9
-	DECQ         R10
+	ADDQ         R8, R10
+	DECQ         R11
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Y4
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Y4
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Y4, Y0
-	VMOVUPD      Y0, (DX)
-	VFMADD213PD  32(DX), Y4, Y1
-	VMOVUPD      Y1, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y4, Y2
-	VMOVUPD      Y2, (DX)
-	VFMADD213PD  32(DX), Y4, Y3
-	VMOVUPD      Y3, 32(DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Y4, Y0
+	VMOVUPD      Y0, (R11)
+	VFMADD213PD  32(R11), Y4, Y1
+	VMOVUPD      Y1, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y4, Y2
+	VMOVUPD      Y2, (R11)
+	VFMADD213PD  32(R11), Y4, Y3
+	VMOVUPD      Y3, 32(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Y4, Y0, Y0
-	VMOVUPD Y0, (DX)
+	VMOVUPD Y0, (R11)
 	VMULPD  Y4, Y1, Y1
-	VMOVUPD Y1, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y1, 32(R11)
+	ADDQ    R10, R11
 	VMULPD  Y4, Y2, Y2
-	VMOVUPD Y2, (DX)
+	VMOVUPD Y2, (R11)
 	VMULPD  Y4, Y3, Y3
-	VMOVUPD Y3, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y3, 32(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x3v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x3v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile64x3v2_AVX2(SB), NOSPLIT, $0-89
+TEXT ·tile64x3v2_AVX2(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000003, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y2, Y2, Y2
 	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y4, Y4, Y4
 	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	MOVQ       b+48(FP), R9
-	MOVQ       k+0(FP), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	MOVQ       k+0(FP), R11
+	MOVQ       DX, R10
 
 step:
-	VMOVUPD      (R9), Y6
-	VMOVUPD      32(R9), Y7
-	VBROADCASTSD (R8), Y8
+	VMOVUPD      (R10), Y6
+	VMOVUPD      32(R10), Y7
+	VBROADCASTSD (R9), Y8
 	VFMADD231PD  Y6, Y8, Y0
 	VFMADD231PD  Y7, Y8, Y1
-	VBROADCASTSD (R8)(BX*1), Y8
+	VBROADCASTSD (R9)(SI*1), Y8
 	VFMADD231PD  Y6, Y8, Y2
 	VFMADD231PD  Y7, Y8, Y3
-	VBROADCASTSD (R8)(BX*2), Y8
+	VBROADCASTSD (R9)(SI*2), Y8
 	VFMADD231PD  Y6, Y8, Y4
 	VFMADD231PD  Y7, Y8, Y5
-	ADDQ         SI, R8
 	ADDQ         DI, R9
-	DECQ         R10
+	ADDQ         R8, R10
+	DECQ         R11
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Y6
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Y6
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Y6, Y0
-	VMOVUPD      Y0, (DX)
-	VFMADD213PD  32(DX), Y6, Y1
-	VMOVUPD      Y1, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y6, Y2
-	VMOVUPD      Y2, (DX)
-	VFMADD213PD  32(DX), Y6, Y3
-	VMOVUPD      Y3, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y6, Y4
-	VMOVUPD      Y4, (DX)
-	VFMADD213PD  32(DX), Y6, Y5
-	VMOVUPD      Y5, 32(DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Y6, Y0
+	VMOVUPD      Y0, (R11)
+	VFMADD213PD  32(R11), Y6, Y1
+	VMOVUPD      Y1, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y6, Y2
+	VMOVUPD      Y2, (R11)
+	VFMADD213PD  32(R11), Y6, Y3
+	VMOVUPD      Y3, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y6, Y4
+	VMOVUPD      Y4, (R11)
+	VFMADD213PD  32(R11), Y6, Y5
+	VMOVUPD      Y5, 32(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Y6, Y0, Y0
-	VMOVUPD Y0, (DX)
+	VMOVUPD Y0, (R11)
 	VMULPD  Y6, Y1, Y1
-	VMOVUPD Y1, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y1, 32(R11)
+	ADDQ    R10, R11
 	VMULPD  Y6, Y2, Y2
-	VMOVUPD Y2, (DX)
+	VMOVUPD Y2, (R11)
 	VMULPD  Y6, Y3, Y3
-	VMOVUPD Y3, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y3, 32(R11)
+	ADDQ    R10, R11
 	VMULPD  Y6, Y4, Y4
-	VMOVUPD Y4, (DX)
+	VMOVUPD Y4, (R11)
 	VMULPD  Y6, Y5, Y5
-	VMOVUPD Y5, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y5, 32(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x4v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x4v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile64x4v2_AVX2(SB), NOSPLIT, $0-89
+TEXT ·tile64x4v2_AVX2(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000004, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y2, Y2, Y2
 	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y4, Y4, Y4
 	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y6, Y6, Y6
 	VPXOR      Y7, Y7, Y7
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPD      (R10), Y8
-	VMOVUPD      32(R10), Y9
-	VBROADCASTSD (R8), Y10
+	VMOVUPD      (R11), Y8
+	VMOVUPD      32(R11), Y9
+	VBROADCASTSD (R9), Y10
 	VFMADD231PD  Y8, Y10, Y0
 	VFMADD231PD  Y9, Y10, Y1
-	VBROADCASTSD (R8)(BX*1), Y10
+	VBROADCASTSD (R9)(SI*1), Y10
 	VFMADD231PD  Y8, Y10, Y2
 	VFMADD231PD  Y9, Y10, Y3
-	VBROADCASTSD (R8)(BX*2), Y10
+	VBROADCASTSD (R9)(SI*2), Y10
 	VFMADD231PD  Y8, Y10, Y4
 	VFMADD231PD  Y9, Y10, Y5
-	VBROADCASTSD (R9), Y10
+	VBROADCASTSD (R10), Y10
 	VFMADD231PD  Y8, Y10, Y6
 	VFMADD231PD  Y9, Y10, Y7
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Y8
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Y8
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Y8, Y0
-	VMOVUPD      Y0, (DX)
-	VFMADD213PD  32(DX), Y8, Y1
-	VMOVUPD      Y1, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y8, Y2
-	VMOVUPD      Y2, (DX)
-	VFMADD213PD  32(DX), Y8, Y3
-	VMOVUPD      Y3, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y8, Y4
-	VMOVUPD      Y4, (DX)
-	VFMADD213PD  32(DX), Y8, Y5
-	VMOVUPD      Y5, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y8, Y6
-	VMOVUPD      Y6, (DX)
-	VFMADD213PD  32(DX), Y8, Y7
-	VMOVUPD      Y7, 32(DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Y8, Y0
+	VMOVUPD      Y0, (R11)
+	VFMADD213PD  32(R11), Y8, Y1
+	VMOVUPD      Y1, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y8, Y2
+	VMOVUPD      Y2, (R11)
+	VFMADD213PD  32(R11), Y8, Y3
+	VMOVUPD      Y3, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y8, Y4
+	VMOVUPD      Y4, (R11)
+	VFMADD213PD  32(R11), Y8, Y5
+	VMOVUPD      Y5, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y8, Y6
+	VMOVUPD      Y6, (R11)
+	VFMADD213PD  32(R11), Y8, Y7
+	VMOVUPD      Y7, 32(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Y8, Y0, Y0
-	VMOVUPD Y0, (DX)
+	VMOVUPD Y0, (R11)
 	VMULPD  Y8, Y1, Y1
-	VMOVUPD Y1, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y1, 32(R11)
+	ADDQ    R10, R11
 	VMULPD  Y8, Y2, Y2
-	VMOVUPD Y2, (DX)
+	VMOVUPD Y2, (R11)
 	VMULPD  Y8, Y3, Y3
-	VMOVUPD Y3, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y3, 32(R11)
+	ADDQ    R10, R11
 	VMULPD  Y8, Y4, Y4
-	VMOVUPD Y4, (DX)
+	VMOVUPD Y4, (R11)
 	VMULPD  Y8, Y5, Y5
-	VMOVUPD Y5, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y5, 32(R11)
+	ADDQ    R10, R11
 	VMULPD  Y8, Y6, Y6
-	VMOVUPD Y6, (DX)
+	VMOVUPD Y6, (R11)
 	VMULPD  Y8, Y7, Y7
-	VMOVUPD Y7, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y7, 32(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x5v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x5v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile64x5v2_AVX2(SB), NOSPLIT, $0-89
+TEXT ·tile64x5v2_AVX2(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000005, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y2, Y2, Y2
 	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y4, Y4, Y4
 	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y6, Y6, Y6
 	VPXOR      Y7, Y7, Y7
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXOR      Y8, Y8, Y8
 	VPXOR      Y9, Y9, Y9
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPD      (R10), Y10
-	VMOVUPD      32(R10), Y11
-	VBROADCASTSD (R8), Y12
+	VMOVUPD      (R11), Y10
+	VMOVUPD      32(R11), Y11
+	VBROADCASTSD (R9), Y12
 	VFMADD231PD  Y10, Y12, Y0
 	VFMADD231PD  Y11, Y12, Y1
-	VBROADCASTSD (R8)(BX*1), Y12
+	VBROADCASTSD (R9)(SI*1), Y12
 	VFMADD231PD  Y10, Y12, Y2
 	VFMADD231PD  Y11, Y12, Y3
-	VBROADCASTSD (R8)(BX*2), Y12
+	VBROADCASTSD (R9)(SI*2), Y12
 	VFMADD231PD  Y10, Y12, Y4
 	VFMADD231PD  Y11, Y12, Y5
-	VBROADCASTSD (R9), Y12
+	VBROADCASTSD (R10), Y12
 	VFMADD231PD  Y10, Y12, Y6
 	VFMADD231PD  Y11, Y12, Y7
-	VBROADCASTSD (R9)(BX*1), Y12
+	VBROADCASTSD (R10)(SI*1), Y12
 	VFMADD231PD  Y10, Y12, Y8
 	VFMADD231PD  Y11, Y12, Y9
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Y10
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Y10
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Y10, Y0
-	VMOVUPD      Y0, (DX)
-	VFMADD213PD  32(DX), Y10, Y1
-	VMOVUPD      Y1, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y10, Y2
-	VMOVUPD      Y2, (DX)
-	VFMADD213PD  32(DX), Y10, Y3
-	VMOVUPD      Y3, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y10, Y4
-	VMOVUPD      Y4, (DX)
-	VFMADD213PD  32(DX), Y10, Y5
-	VMOVUPD      Y5, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y10, Y6
-	VMOVUPD      Y6, (DX)
-	VFMADD213PD  32(DX), Y10, Y7
-	VMOVUPD      Y7, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y10, Y8
-	VMOVUPD      Y8, (DX)
-	VFMADD213PD  32(DX), Y10, Y9
-	VMOVUPD      Y9, 32(DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Y10, Y0
+	VMOVUPD      Y0, (R11)
+	VFMADD213PD  32(R11), Y10, Y1
+	VMOVUPD      Y1, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y10, Y2
+	VMOVUPD      Y2, (R11)
+	VFMADD213PD  32(R11), Y10, Y3
+	VMOVUPD      Y3, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y10, Y4
+	VMOVUPD      Y4, (R11)
+	VFMADD213PD  32(R11), Y10, Y5
+	VMOVUPD      Y5, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y10, Y6
+	VMOVUPD      Y6, (R11)
+	VFMADD213PD  32(R11), Y10, Y7
+	VMOVUPD      Y7, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y10, Y8
+	VMOVUPD      Y8, (R11)
+	VFMADD213PD  32(R11), Y10, Y9
+	VMOVUPD      Y9, 32(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Y10, Y0, Y0
-	VMOVUPD Y0, (DX)
+	VMOVUPD Y0, (R11)
 	VMULPD  Y10, Y1, Y1
-	VMOVUPD Y1, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y1, 32(R11)
+	ADDQ    R10, R11
 	VMULPD  Y10, Y2, Y2
-	VMOVUPD Y2, (DX)
+	VMOVUPD Y2, (R11)
 	VMULPD  Y10, Y3, Y3
-	VMOVUPD Y3, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y3, 32(R11)
+	ADDQ    R10, R11
 	VMULPD  Y10, Y4, Y4
-	VMOVUPD Y4, (DX)
+	VMOVUPD Y4, (R11)
 	VMULPD  Y10, Y5, Y5
-	VMOVUPD Y5, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y5, 32(R11)
+	ADDQ    R10, R11
 	VMULPD  Y10, Y6, Y6
-	VMOVUPD Y6, (DX)
+	VMOVUPD Y6, (R11)
 	VMULPD  Y10, Y7, Y7
-	VMOVUPD Y7, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y7, 32(R11)
+	ADDQ    R10, R11
 	VMULPD  Y10, Y8, Y8
-	VMOVUPD Y8, (DX)
+	VMOVUPD Y8, (R11)
 	VMULPD  Y10, Y9, Y9
-	VMOVUPD Y9, 32(DX)
-	ADDQ    R9, DX
+	VMOVUPD Y9, 32(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x6v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x6v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile64x6v2_AVX2(SB), NOSPLIT, $0-89
+TEXT ·tile64x6v2_AVX2(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
+	SHLQ $0x03, SI
+	MOVQ aStep+32(FP), DI
+	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
+
+group:
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
+	VPXOR      Y0, Y0, Y0
+	VPXOR      Y1, Y1, Y1
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXOR      Y2, Y2, Y2
+	VPXOR      Y3, Y3, Y3
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXOR      Y4, Y4, Y4
+	VPXOR      Y5, Y5, Y5
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXOR      Y6, Y6, Y6
+	VPXOR      Y7, Y7, Y7
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXOR      Y8, Y8, Y8
+	VPXOR      Y9, Y9, Y9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXOR      Y10, Y10, Y10
+	VPXOR      Y11, Y11, Y11
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
+
+step:
+	VMOVUPD      (R11), Y12
+	VMOVUPD      32(R11), Y13
+	VBROADCASTSD (R9), Y14
+	VFMADD231PD  Y12, Y14, Y0
+	VFMADD231PD  Y13, Y14, Y1
+	VBROADCASTSD (R9)(SI*1), Y14
+	VFMADD231PD  Y12, Y14, Y2
+	VFMADD231PD  Y13, Y14, Y3
+	VBROADCASTSD (R9)(SI*2), Y14
+	VFMADD231PD  Y12, Y14, Y4
+	VFMADD231PD  Y13, Y14, Y5
+	VBROADCASTSD (R10), Y14
+	VFMADD231PD  Y12, Y14, Y6
+	VFMADD231PD  Y13, Y14, Y7
+	VBROADCASTSD (R10)(SI*1), Y14
+	VFMADD231PD  Y12, Y14, Y8
+	VFMADD231PD  Y13, Y14, Y9
+	VBROADCASTSD (R10)(SI*2), Y14
+	VFMADD231PD  Y12, Y14, Y10
+	VFMADD231PD  Y13, Y14, Y11
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	ADDQ         R8, R11
+	DECQ         R12
+	JNZ          step
+	VBROADCASTSD alpha+96(FP), Y12
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
+	JZ           store
+	VFMADD213PD  (R11), Y12, Y0
+	VMOVUPD      Y0, (R11)
+	VFMADD213PD  32(R11), Y12, Y1
+	VMOVUPD      Y1, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y2
+	VMOVUPD      Y2, (R11)
+	VFMADD213PD  32(R11), Y12, Y3
+	VMOVUPD      Y3, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y4
+	VMOVUPD      Y4, (R11)
+	VFMADD213PD  32(R11), Y12, Y5
+	VMOVUPD      Y5, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y6
+	VMOVUPD      Y6, (R11)
+	VFMADD213PD  32(R11), Y12, Y7
+	VMOVUPD      Y7, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y8
+	VMOVUPD      Y8, (R11)
+	VFMADD213PD  32(R11), Y12, Y9
+	VMOVUPD      Y9, 32(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y10
+	VMOVUPD      Y10, (R11)
+	VFMADD213PD  32(R11), Y12, Y11
+	VMOVUPD      Y11, 32(R11)
+	ADDQ         R10, R11
+	JMP          next
+
+store:
+	VMULPD  Y12, Y0, Y0
+	VMOVUPD Y0, (R11)
+	VMULPD  Y12, Y1, Y1
+	VMOVUPD Y1, 32(R11)
+	ADDQ    R10, R11
+	VMULPD  Y12, Y2, Y2
+	VMOVUPD Y2, (R11)
+	VMULPD  Y12, Y3, Y3
+	VMOVUPD Y3, 32(R11)
+	ADDQ    R10, R11
+	VMULPD  Y12, Y4, Y4
+	VMOVUPD Y4, (R11)
+	VMULPD  Y12, Y5, Y5
+	VMOVUPD Y5, 32(R11)
+	ADDQ    R10, R11
+	VMULPD  Y12, Y6, Y6
+	VMOVUPD Y6, (R11)
+	VMULPD  Y12, Y7, Y7
+	VMOVUPD Y7, 32(R11)
+	ADDQ    R10, R11
+	VMULPD  Y12, Y8, Y8
+	VMOVUPD Y8, (R11)
+	VMULPD  Y12, Y9, Y9
+	VMOVUPD Y9, 32(R11)
+	ADDQ    R10, R11
+	VMULPD  Y12, Y10, Y10
+	VMOVUPD Y10, (R11)
+	VMULPD  Y12, Y11, Y11
+	VMOVUPD Y11, 32(R11)
+	ADDQ    R10, R11
+
+next:
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
+	DECQ AX
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func tile64x1v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·tile64x1v1_AVX2(SB), NOSPLIT, $0-105
+	MOVQ groups+8(FP), AX
+	MOVQ a+16(FP), CX
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
+	SHLQ $0x03, SI
 	MOVQ aStep+32(FP), SI
 	SHLQ $0x03, SI
 	MOVQ bStep+56(FP), DI
 	SHLQ $0x03, DI
 
 group:
-	MOVQ       cRow+72(FP), R8
+	MOVQ       cRow+80(FP), R8
 	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000006, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cGroup+88(FP), R9
+	SHLQ       $0x03, R9
+	ADDQ       BX, R9
 	VPXOR      Y0, Y0, Y0
-	VPXOR      Y1, Y1, Y1
 	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXOR      Y2, Y2, Y2
-	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXOR      Y4, Y4, Y4
-	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXOR      Y6, Y6, Y6
-	VPXOR      Y7, Y7, Y7
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXOR      Y8, Y8, Y8
-	VPXOR      Y9, Y9, Y9
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXOR      Y10, Y10, Y10
-	VPXOR      Y11, Y11, Y11
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
+	PREFETCHT0 31(R9)
 	ADDQ       R8, R9
 	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	MOVQ       k+0(FP), R10
+	MOVQ       DX, R9
 
 step:
-	VMOVUPD      (R10), Y12
-	VMOVUPD      32(R10), Y13
-	VBROADCASTSD (R8), Y14
-	VFMADD231PD  Y12, Y14, Y0
-	VFMADD231PD  Y13, Y14, Y1
-	VBROADCASTSD (R8)(BX*1), Y14
-	VFMADD231PD  Y12, Y14, Y2
-	VFMADD231PD  Y13, Y14, Y3
-	VBROADCASTSD (R8)(BX*2), Y14
-	VFMADD231PD  Y12, Y14, Y4
-	VFMADD231PD  Y13, Y14, Y5
-	VBROADCASTSD (R9), Y14
-	VFMADD231PD  Y12, Y14, Y6
-	VFMADD231PD  Y13, Y14, Y7
-	VBROADCASTSD (R9)(BX*1), Y14
-	VFMADD231PD  Y12, Y14, Y8
-	VFMADD231PD  Y13, Y14, Y9
-	VBROADCASTSD (R9)(BX*2), Y14
-	VFMADD231PD  Y12, Y14, Y10
-	VFMADD231PD  Y13, Y14, Y11
+	VMOVUPD      (R9), Y1
+	VBROADCASTSD (R8), Y2
+	VFMADD231PD  Y1, Y2, Y0
 	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         DI, R9
+	DECQ         R10
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Y12
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
+	VBROADCASTSD alpha+96(FP), Y1
+	MOVBQZX      add+104(FP), R8
+	MOVQ         cRow+80(FP), R9
 	SHLQ         $0x03, R9
+	MOVQ         BX, R10
 	TESTQ        R8, R8
 	JZ           store
-	VFMADD213PD  (DX), Y12, Y0
-	VMOVUPD      Y0, (DX)
-	VFMADD213PD  32(DX), Y12, Y1
-	VMOVUPD      Y1, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y2
-	VMOVUPD      Y2, (DX)
-	VFMADD213PD  32(DX), Y12, Y3
-	VMOVUPD      Y3, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y4
-	VMOVUPD      Y4, (DX)
-	VFMADD213PD  32(DX), Y12, Y5
-	VMOVUPD      Y5, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y6
-	VMOVUPD      Y6, (DX)
-	VFMADD213PD  32(DX), Y12, Y7
-	VMOVUPD      Y7, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y8
-	VMOVUPD      Y8, (DX)
-	VFMADD213PD  32(DX), Y12, Y9
-	VMOVUPD      Y9, 32(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y10
-	VMOVUPD      Y10, (DX)
-	VFMADD213PD  32(DX), Y12, Y11
-	VMOVUPD      Y11, 32(DX)
-	ADDQ         R9, DX
-	JMP          next
-
-store:
-	VMULPD  Y12, Y0, Y0
-	VMOVUPD Y0, (DX)
-	VMULPD  Y12, Y1, Y1
-	VMOVUPD Y1, 32(DX)
-	ADDQ    R9, DX
-	VMULPD  Y12, Y2, Y2
-	VMOVUPD Y2, (DX)
-	VMULPD  Y12, Y3, Y3
-	VMOVUPD Y3, 32(DX)
-	ADDQ    R9, DX
-	VMULPD  Y12, Y4, Y4
-	VMOVUPD Y4, (DX)
-	VMULPD  Y12, Y5, Y5
-	VMOVUPD Y5, 32(DX)
-	ADDQ    R9, DX
-	VMULPD  Y12, Y6, Y6
-	VMOVUPD Y6, (DX)
-	VMULPD  Y12, Y7, Y7
-	VMOVUPD Y7, 32(DX)
-	ADDQ    R9, DX
-	VMULPD  Y12, Y8, Y8
-	VMOVUPD Y8, (DX)
-	VMULPD  Y12, Y9, Y9
-	VMOVUPD Y9, 32(DX)
-	ADDQ    R9, DX
-	VMULPD  Y12, Y10, Y10
-	VMOVUPD Y10, (DX)
-	VMULPD  Y12, Y11, Y11
-	VMOVUPD Y11, 32(DX)
-	ADDQ    R9, DX
-
-next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
-	DECQ AX
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func tile64x1v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
-// Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile64x1v1_AVX2(SB), NOSPLIT, $0-89
-	MOVQ groups+8(FP), AX
-	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), BX
-	SHLQ $0x03, BX
-	MOVQ bStep+56(FP), SI
-	SHLQ $0x03, SI
-
-group:
-	MOVQ       cRow+72(FP), DI
-	SHLQ       $0x03, DI
-	IMUL3Q     $0x00000001, DI, R8
-	ADDQ       DX, R8
-	VPXOR      Y0, Y0, Y0
-	PREFETCHT0 (R8)
-	PREFETCHT0 31(R8)
-	ADDQ       DI, R8
-	MOVQ       CX, DI
-	MOVQ       b+48(FP), R8
-	MOVQ       k+0(FP), R9
-
-step:
-	VMOVUPD      (R8), Y1
-	VBROADCASTSD (DI), Y2
-	VFMADD231PD  Y1, Y2, Y0
-	ADDQ         BX, DI
-	ADDQ         SI, R8
-	DECQ         R9
-	JNZ          step
-	VBROADCASTSD alpha+80(FP), Y1
-	MOVBQZX      add+88(FP), DI
-	MOVQ         cRow+72(FP), R8
-	SHLQ         $0x03, R8
-	TESTQ        DI, DI
-	JZ           store
-	VFMADD213PD  (DX), Y1, Y0
-	VMOVUPD      Y0, (DX)
-	ADDQ         R8, DX
+	VFMADD213PD  (R10), Y1, Y0
+	VMOVUPD      Y0, (R10)
+	ADDQ         R9, R10
 	JMP          next
 
 store:
 	VMULPD  Y1, Y0, Y0
-	VMOVUPD Y0, (DX)
-	ADDQ    R8, DX
+	VMOVUPD Y0, (R10)
+	ADDQ    R9, R10
 
 next:
-	MOVQ aGroup+40(FP), DI
-	SHLQ $0x03, DI
-	ADDQ DI, CX
+	MOVQ aGroup+40(FP), R8
+	SHLQ $0x03, R8
+	ADDQ R8, CX
+	MOVQ bGroup+64(FP), R8
+	SHLQ $0x03, R8
+	ADDQ R8, DX
+	MOVQ cGroup+88(FP), R8
+	SHLQ $0x03, R8
+	ADDQ R8, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x2v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x2v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile64x2v1_AVX2(SB), NOSPLIT, $0-89
+TEXT ·tile64x2v1_AVX2(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000002, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	MOVQ       b+48(FP), R9
-	MOVQ       k+0(FP), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	MOVQ       k+0(FP), R11
+	MOVQ       DX, R10
 
 step:
-	VMOVUPD      (R9), Y2
-	VBROADCASTSD (R8), Y3
+	VMOVUPD      (R10), Y2
+	VBROADCASTSD (R9), Y3
 	VFMADD231PD  Y2, Y3, Y0
-	VBROADCASTSD (R8)(BX*1), Y3
+	VBROADCASTSD (R9)(SI*1), Y3
 	VFMADD231PD  Y2, Y3, Y1
-	ADDQ         SI, R8
 	ADDQ         DI, R9
-	DECQ         R10
+	ADDQ         R8, R10
+	DECQ         R11
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Y2
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Y2
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Y2, Y0
-	VMOVUPD      Y0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y2, Y1
-	VMOVUPD      Y1, (DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Y2, Y0
+	VMOVUPD      Y0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y2, Y1
+	VMOVUPD      Y1, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Y2, Y0, Y0
-	VMOVUPD Y0, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y0, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y2, Y1, Y1
-	VMOVUPD Y1, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y1, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x4v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x4v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile64x4v1_AVX2(SB), NOSPLIT, $0-89
+TEXT ·tile64x4v1_AVX2(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000004, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y2, Y2, Y2
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPD      (R10), Y4
-	VBROADCASTSD (R8), Y5
-	VFMADD231PD  Y4, Y5, Y0
-	VBROADCASTSD (R8)(BX*1), Y5
-	VFMADD231PD  Y4, Y5, Y1
-	VBROADCASTSD (R8)(BX*2), Y5
-	VFMADD231PD  Y4, Y5, Y2
+	VMOVUPD      (R11), Y4
 	VBROADCASTSD (R9), Y5
+	VFMADD231PD  Y4, Y5, Y0
+	VBROADCASTSD (R9)(SI*1), Y5
+	VFMADD231PD  Y4, Y5, Y1
+	VBROADCASTSD (R9)(SI*2), Y5
+	VFMADD231PD  Y4, Y5, Y2
+	VBROADCASTSD (R10), Y5
 	VFMADD231PD  Y4, Y5, Y3
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Y4
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Y4
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Y4, Y0
-	VMOVUPD      Y0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y4, Y1
-	VMOVUPD      Y1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y4, Y2
-	VMOVUPD      Y2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y4, Y3
-	VMOVUPD      Y3, (DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Y4, Y0
+	VMOVUPD      Y0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y4, Y1
+	VMOVUPD      Y1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y4, Y2
+	VMOVUPD      Y2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y4, Y3
+	VMOVUPD      Y3, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Y4, Y0, Y0
-	VMOVUPD Y0, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y0, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y4, Y1, Y1
-	VMOVUPD Y1, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y1, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y4, Y2, Y2
-	VMOVUPD Y2, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y2, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y4, Y3, Y3
-	VMOVUPD Y3, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y3, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x6v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x6v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile64x6v1_AVX2(SB), NOSPLIT, $0-89
+TEXT ·tile64x6v1_AVX2(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000006, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXOR      Y0, Y0, Y0
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y2, Y2, Y2
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y4, Y4, Y4
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
 	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPD      (R10), Y6
-	VBROADCASTSD (R8), Y7
-	VFMADD231PD  Y6, Y7, Y0
-	VBROADCASTSD (R8)(BX*1), Y7
-	VFMADD231PD  Y6, Y7, Y1
-	VBROADCASTSD (R8)(BX*2), Y7
-	VFMADD231PD  Y6, Y7, Y2
+	VMOVUPD      (R11), Y6
 	VBROADCASTSD (R9), Y7
+	VFMADD231PD  Y6, Y7, Y0
+	VBROADCASTSD (R9)(SI*1), Y7
+	VFMADD231PD  Y6, Y7, Y1
+	VBROADCASTSD (R9)(SI*2), Y7
+	VFMADD231PD  Y6, Y7, Y2
+	VBROADCASTSD (R10), Y7
 	VFMADD231PD  Y6, Y7, Y3
-	VBROADCASTSD (R9)(BX*1), Y7
+	VBROADCASTSD (R10)(SI*1), Y7
 	VFMADD231PD  Y6, Y7, Y4
-	VBROADCASTSD (R9)(BX*2), Y7
+	VBROADCASTSD (R10)(SI*2), Y7
 	VFMADD231PD  Y6, Y7, Y5
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Y6
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Y6
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Y6, Y0
-	VMOVUPD      Y0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y6, Y1
-	VMOVUPD      Y1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y6, Y2
-	VMOVUPD      Y2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y6, Y3
-	VMOVUPD      Y3, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y6, Y4
-	VMOVUPD      Y4, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y6, Y5
-	VMOVUPD      Y5, (DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Y6, Y0
+	VMOVUPD      Y0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y6, Y1
+	VMOVUPD      Y1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y6, Y2
+	VMOVUPD      Y2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y6, Y3
+	VMOVUPD      Y3, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y6, Y4
+	VMOVUPD      Y4, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y6, Y5
+	VMOVUPD      Y5, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Y6, Y0, Y0
-	VMOVUPD Y0, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y0, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y6, Y1, Y1
-	VMOVUPD Y1, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y1, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y6, Y2, Y2
-	VMOVUPD Y2, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y2, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y6, Y3, Y3
-	VMOVUPD Y3, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y3, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y6, Y4, Y4
-	VMOVUPD Y4, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y4, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y6, Y5, Y5
-	VMOVUPD Y5, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y5, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x8v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x8v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile64x8v1_AVX2(SB), NOSPLIT, $0-89
+TEXT ·tile64x8v1_AVX2(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000008, R8, R9
-	ADDQ       DX, R9
-	VPXOR      Y0, Y0, Y0
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y2, Y2, Y2
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y4, Y4, Y4
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y6, Y6, Y6
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y7, Y7, Y7
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
 	ADDQ       BX, R10
-	MOVQ       b+48(FP), R11
-	MOVQ       k+0(FP), R12
+	VPXOR      Y0, Y0, Y0
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y1, Y1, Y1
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y2, Y2, Y2
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y3, Y3, Y3
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y4, Y4, Y4
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y5, Y5, Y5
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y6, Y6, Y6
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y7, Y7, Y7
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	MOVQ       k+0(FP), R13
+	MOVQ       DX, R12
 
 step:
-	VMOVUPD      (R11), Y8
-	VBROADCASTSD (R8), Y9
-	VFMADD231PD  Y8, Y9, Y0
-	VBROADCASTSD (R8)(BX*1), Y9
-	VFMADD231PD  Y8, Y9, Y1
-	VBROADCASTSD (R8)(BX*2), Y9
-	VFMADD231PD  Y8, Y9, Y2
+	VMOVUPD      (R12), Y8
 	VBROADCASTSD (R9), Y9
-	VFMADD231PD  Y8, Y9, Y3
-	VBROADCASTSD (R9)(BX*1), Y9
-	VFMADD231PD  Y8, Y9, Y4
-	VBROADCASTSD (R9)(BX*2), Y9
-	VFMADD231PD  Y8, Y9, Y5
+	VFMADD231PD  Y8, Y9, Y0
+	VBROADCASTSD (R9)(SI*1), Y9
+	VFMADD231PD  Y8, Y9, Y1
+	VBROADCASTSD (R9)(SI*2), Y9
+	VFMADD231PD  Y8, Y9, Y2
 	VBROADCASTSD (R10), Y9
+	VFMADD231PD  Y8, Y9, Y3
+	VBROADCASTSD (R10)(SI*1), Y9
+	VFMADD231PD  Y8, Y9, Y4
+	VBROADCASTSD (R10)(SI*2), Y9
+	VFMADD231PD  Y8, Y9, Y5
+	VBROADCASTSD (R11), Y9
 	VFMADD231PD  Y8, Y9, Y6
-	VBROADCASTSD (R10)(BX*1), Y9
+	VBROADCASTSD (R11)(SI*1), Y9
 	VFMADD231PD  Y8, Y9, Y7
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
+	ADDQ         DI, R9
+	ADDQ         DI, R10
 	ADDQ         DI, R11
-	DECQ         R12
+	ADDQ         R8, R12
+	DECQ         R13
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Y8
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Y8
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Y8, Y0
-	VMOVUPD      Y0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y8, Y1
-	VMOVUPD      Y1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y8, Y2
-	VMOVUPD      Y2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y8, Y3
-	VMOVUPD      Y3, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y8, Y4
-	VMOVUPD      Y4, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y8, Y5
-	VMOVUPD      Y5, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y8, Y6
-	VMOVUPD      Y6, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y8, Y7
-	VMOVUPD      Y7, (DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Y8, Y0
+	VMOVUPD      Y0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y8, Y1
+	VMOVUPD      Y1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y8, Y2
+	VMOVUPD      Y2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y8, Y3
+	VMOVUPD      Y3, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y8, Y4
+	VMOVUPD      Y4, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y8, Y5
+	VMOVUPD      Y5, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y8, Y6
+	VMOVUPD      Y6, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y8, Y7
+	VMOVUPD      Y7, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Y8, Y0, Y0
-	VMOVUPD Y0, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y0, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y8, Y1, Y1
-	VMOVUPD Y1, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y1, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y8, Y2, Y2
-	VMOVUPD Y2, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y2, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y8, Y3, Y3
-	VMOVUPD Y3, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y3, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y8, Y4, Y4
-	VMOVUPD Y4, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y4, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y8, Y5, Y5
-	VMOVUPD Y5, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y5, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y8, Y6, Y6
-	VMOVUPD Y6, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y6, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y8, Y7, Y7
-	VMOVUPD Y7, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y7, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x12v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x12v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·tile64x12v1_AVX2(SB), NOSPLIT, $0-89
+TEXT ·tile64x12v1_AVX2(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x0000000c, R8, R9
-	ADDQ       DX, R9
-	VPXOR      Y0, Y0, Y0
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y1, Y1, Y1
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y2, Y2, Y2
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y3, Y3, Y3
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y4, Y4, Y4
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y5, Y5, Y5
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y6, Y6, Y6
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y7, Y7, Y7
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y8, Y8, Y8
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y9, Y9, Y9
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y10, Y10, Y10
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	VPXOR      Y11, Y11, Y11
-	PREFETCHT0 (R9)
-	PREFETCHT0 31(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
 	ADDQ       BX, R10
-	LEAQ       (R10)(BX*2), R11
-	ADDQ       BX, R11
-	MOVQ       b+48(FP), R12
-	MOVQ       k+0(FP), R13
+	VPXOR      Y0, Y0, Y0
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y1, Y1, Y1
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y2, Y2, Y2
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y3, Y3, Y3
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y4, Y4, Y4
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y5, Y5, Y5
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y6, Y6, Y6
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y7, Y7, Y7
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y8, Y8, Y8
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y9, Y9, Y9
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y10, Y10, Y10
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	VPXOR      Y11, Y11, Y11
+	PREFETCHT0 (R10)
+	PREFETCHT0 31(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	LEAQ       (R11)(SI*2), R12
+	ADDQ       SI, R12
+	MOVQ       k+0(FP), R14
+	MOVQ       DX, R13
 
 step:
-	VMOVUPD      (R12), Y12
-	VBROADCASTSD (R8), Y13
-	VFMADD231PD  Y12, Y13, Y0
-	VBROADCASTSD (R8)(BX*1), Y13
-	VFMADD231PD  Y12, Y13, Y1
-	VBROADCASTSD (R8)(BX*2), Y13
-	VFMADD231PD  Y12, Y13, Y2
+	VMOVUPD      (R13), Y12
 	VBROADCASTSD (R9), Y13
-	VFMADD231PD  Y12, Y13, Y3
-	VBROADCASTSD (R9)(BX*1), Y13
-	VFMADD231PD  Y12, Y13, Y4
-	VBROADCASTSD (R9)(BX*2), Y13
-	VFMADD231PD  Y12, Y13, Y5
+	VFMADD231PD  Y12, Y13, Y0
+	VBROADCASTSD (R9)(SI*1), Y13
+	VFMADD231PD  Y12, Y13, Y1
+	VBROADCASTSD (R9)(SI*2), Y13
+	VFMADD231PD  Y12, Y13, Y2
 	VBROADCASTSD (R10), Y13
-	VFMADD231PD  Y12, Y13, Y6
-	VBROADCASTSD (R10)(BX*1), Y13
-	VFMADD231PD  Y12, Y13, Y7
-	VBROADCASTSD (R10)(BX*2), Y13
-	VFMADD231PD  Y12, Y13, Y8
+	VFMADD231PD  Y12, Y13, Y3
+	VBROADCASTSD (R10)(SI*1), Y13
+	VFMADD231PD  Y12, Y13, Y4
+	VBROADCASTSD (R10)(SI*2), Y13
+	VFMADD231PD  Y12, Y13, Y5
 	VBROADCASTSD (R11), Y13
+	VFMADD231PD  Y12, Y13, Y6
+	VBROADCASTSD (R11)(SI*1), Y13
+	VFMADD231PD  Y12, Y13, Y7
+	VBROADCASTSD (R11)(SI*2), Y13
+	VFMADD231PD  Y12, Y13, Y8
+	VBROADCASTSD (R12), Y13
 	VFMADD231PD  Y12, Y13, Y9
-	VBROADCASTSD (R11)(BX*1), Y13
+	VBROADCASTSD (R12)(SI*1), Y13
 	VFMADD231PD  Y12, Y13, Y10
-	VBROADCASTSD (R11)(BX*2), Y13
+	VBROADCASTSD (R12)(SI*2), Y13
 	VFMADD231PD  Y12, Y13, Y11
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
-	ADDQ         SI, R11
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	ADDQ         DI, R11
 	ADDQ         DI, R12
-	DECQ         R13
+	ADDQ         R8, R13
+	DECQ         R14
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Y12
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Y12
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Y12, Y0
-	VMOVUPD      Y0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y1
-	VMOVUPD      Y1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y2
-	VMOVUPD      Y2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y3
-	VMOVUPD      Y3, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y4
-	VMOVUPD      Y4, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y5
-	VMOVUPD      Y5, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y6
-	VMOVUPD      Y6, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y7
-	VMOVUPD      Y7, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y8
-	VMOVUPD      Y8, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y9
-	VMOVUPD      Y9, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y10
-	VMOVUPD      Y10, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Y12, Y11
-	VMOVUPD      Y11, (DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Y12, Y0
+	VMOVUPD      Y0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y1
+	VMOVUPD      Y1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y2
+	VMOVUPD      Y2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y3
+	VMOVUPD      Y3, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y4
+	VMOVUPD      Y4, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y5
+	VMOVUPD      Y5, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y6
+	VMOVUPD      Y6, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y7
+	VMOVUPD      Y7, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y8
+	VMOVUPD      Y8, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y9
+	VMOVUPD      Y9, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y10
+	VMOVUPD      Y10, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Y12, Y11
+	VMOVUPD      Y11, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Y12, Y0, Y0
-	VMOVUPD Y0, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y0, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y12, Y1, Y1
-	VMOVUPD Y1, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y1, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y12, Y2, Y2
-	VMOVUPD Y2, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y2, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y12, Y3, Y3
-	VMOVUPD Y3, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y3, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y12, Y4, Y4
-	VMOVUPD Y4, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y4, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y12, Y5, Y5
-	VMOVUPD Y5, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y5, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y12, Y6, Y6
-	VMOVUPD Y6, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y6, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y12, Y7, Y7
-	VMOVUPD Y7, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y7, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y12, Y8, Y8
-	VMOVUPD Y8, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y8, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y12, Y9, Y9
-	VMOVUPD Y9, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y9, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y12, Y10, Y10
-	VMOVUPD Y10, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y10, (R11)
+	ADDQ    R10, R11
 	VMULPD  Y12, Y11, Y11
-	VMOVUPD Y11, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Y11, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x1v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x1v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile64x1v2_AVX512(SB), NOSPLIT, $0-89
+TEXT ·tile64x1v2_AVX512(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), BX
-	SHLQ $0x03, BX
-	MOVQ bStep+56(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
+	MOVQ aStep+32(FP), SI
+	SHLQ $0x03, SI
+	MOVQ bStep+56(FP), DI
+	SHLQ $0x03, DI
 
 group:
-	MOVQ       cRow+72(FP), DI
-	SHLQ       $0x03, DI
-	IMUL3Q     $0x00000001, DI, R8
-	ADDQ       DX, R8
+	MOVQ       cRow+80(FP), R8
+	SHLQ       $0x03, R8
+	MOVQ       cGroup+88(FP), R9
+	SHLQ       $0x03, R9
+	ADDQ       BX, R9
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R8)
-	PREFETCHT0 127(R8)
-	ADDQ       DI, R8
-	MOVQ       CX, DI
-	MOVQ       b+48(FP), R8
-	MOVQ       k+0(FP), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 127(R9)
+	ADDQ       R8, R9
+	MOVQ       CX, R8
+	MOVQ       k+0(FP), R10
+	MOVQ       DX, R9
 
 step:
-	VMOVUPD      (R8), Z2
-	VMOVUPD      64(R8), Z3
-	VBROADCASTSD (DI), Z4
+	VMOVUPD      (R9), Z2
+	VMOVUPD      64(R9), Z3
+	VBROADCASTSD (R8), Z4
 	VFMADD231PD  Z2, Z4, Z0
 	VFMADD231PD  Z3, Z4, Z1
-	ADDQ         BX, DI
 	ADDQ         SI, R8
-	DECQ         R9
+	ADDQ         DI, R9
+	DECQ         R10
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Z2
-	MOVBQZX      add+88(FP), DI
-	MOVQ         cRow+72(FP), R8
-	SHLQ         $0x03, R8
-	TESTQ        DI, DI
+	VBROADCASTSD alpha+96(FP), Z2
+	MOVBQZX      add+104(FP), R8
+	MOVQ         cRow+80(FP), R9
+	SHLQ         $0x03, R9
+	MOVQ         BX, R10
+	TESTQ        R8, R8
 	JZ           store
-	VFMADD213PD  (DX), Z2, Z0
-	VMOVUPD      Z0, (DX)
-	VFMADD213PD  64(DX), Z2, Z1
-	VMOVUPD      Z1, 64(DX)
-	ADDQ         R8, DX
+	VFMADD213PD  (R10), Z2, Z0
+	VMOVUPD      Z0, (R10)
+	VFMADD213PD  64(R10), Z2, Z1
+	VMOVUPD      Z1, 64(R10)
+	ADDQ         R9, R10
 	JMP          next
 
 store:
 	VMULPD  Z2, Z0, Z0
-	VMOVUPD Z0, (DX)
+	VMOVUPD Z0, (R10)
 	VMULPD  Z2, Z1, Z1
-	VMOVUPD Z1, 64(DX)
-	ADDQ    R8, DX
-
-next:
-	MOVQ aGroup+40(FP), DI
-	SHLQ $0x03, DI
-	ADDQ DI, CX
-	DECQ AX
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func tile64x2v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile64x2v2_AVX512(SB), NOSPLIT, $0-89
-	MOVQ groups+8(FP), AX
-	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
-	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
-	SHLQ $0x03, DI
-
-group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000002, R8, R9
-	ADDQ       DX, R9
-	VPXORQ     Z0, Z0, Z0
-	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z2, Z2, Z2
-	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	MOVQ       b+48(FP), R9
-	MOVQ       k+0(FP), R10
-
-step:
-	VMOVUPD      (R9), Z4
-	VMOVUPD      64(R9), Z5
-	VBROADCASTSD (R8), Z6
-	VFMADD231PD  Z4, Z6, Z0
-	VFMADD231PD  Z5, Z6, Z1
-	VBROADCASTSD (R8)(BX*1), Z6
-	VFMADD231PD  Z4, Z6, Z2
-	VFMADD231PD  Z5, Z6, Z3
-	ADDQ         SI, R8
-	ADDQ         DI, R9
-	DECQ         R10
-	JNZ          step
-	VBROADCASTSD alpha+80(FP), Z4
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
-	JZ           store
-	VFMADD213PD  (DX), Z4, Z0
-	VMOVUPD      Z0, (DX)
-	VFMADD213PD  64(DX), Z4, Z1
-	VMOVUPD      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z4, Z2
-	VMOVUPD      Z2, (DX)
-	VFMADD213PD  64(DX), Z4, Z3
-	VMOVUPD      Z3, 64(DX)
-	ADDQ         R9, DX
-	JMP          next
-
-store:
-	VMULPD  Z4, Z0, Z0
-	VMOVUPD Z0, (DX)
-	VMULPD  Z4, Z1, Z1
-	VMOVUPD Z1, 64(DX)
-	ADDQ    R9, DX
-	VMULPD  Z4, Z2, Z2
-	VMOVUPD Z2, (DX)
-	VMULPD  Z4, Z3, Z3
-	VMOVUPD Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z1, 64(R10)
+	ADDQ    R9, R10
 
 next:
 	MOVQ aGroup+40(FP), R8
 	SHLQ $0x03, R8
 	ADDQ R8, CX
+	MOVQ bGroup+64(FP), R8
+	SHLQ $0x03, R8
+	ADDQ R8, DX
+	MOVQ cGroup+88(FP), R8
+	SHLQ $0x03, R8
+	ADDQ R8, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x3v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x2v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile64x3v2_AVX512(SB), NOSPLIT, $0-89
+TEXT ·tile64x2v2_AVX512(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000003, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z4, Z4, Z4
-	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	MOVQ       b+48(FP), R9
-	MOVQ       k+0(FP), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	MOVQ       k+0(FP), R11
+	MOVQ       DX, R10
 
 step:
-	VMOVUPD      (R9), Z6
-	VMOVUPD      64(R9), Z7
-	VBROADCASTSD (R8), Z8
+	VMOVUPD      (R10), Z4
+	VMOVUPD      64(R10), Z5
+	VBROADCASTSD (R9), Z6
+	VFMADD231PD  Z4, Z6, Z0
+	VFMADD231PD  Z5, Z6, Z1
+	VBROADCASTSD (R9)(SI*1), Z6
+	VFMADD231PD  Z4, Z6, Z2
+	VFMADD231PD  Z5, Z6, Z3
+	ADDQ         DI, R9
+	ADDQ         R8, R10
+	DECQ         R11
+	JNZ          step
+	VBROADCASTSD alpha+96(FP), Z4
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
+	JZ           store
+	VFMADD213PD  (R11), Z4, Z0
+	VMOVUPD      Z0, (R11)
+	VFMADD213PD  64(R11), Z4, Z1
+	VMOVUPD      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z4, Z2
+	VMOVUPD      Z2, (R11)
+	VFMADD213PD  64(R11), Z4, Z3
+	VMOVUPD      Z3, 64(R11)
+	ADDQ         R10, R11
+	JMP          next
+
+store:
+	VMULPD  Z4, Z0, Z0
+	VMOVUPD Z0, (R11)
+	VMULPD  Z4, Z1, Z1
+	VMOVUPD Z1, 64(R11)
+	ADDQ    R10, R11
+	VMULPD  Z4, Z2, Z2
+	VMOVUPD Z2, (R11)
+	VMULPD  Z4, Z3, Z3
+	VMOVUPD Z3, 64(R11)
+	ADDQ    R10, R11
+
+next:
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
+	DECQ AX
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func tile64x3v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tile64x3v2_AVX512(SB), NOSPLIT, $0-105
+	MOVQ groups+8(FP), AX
+	MOVQ a+16(FP), CX
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
+	SHLQ $0x03, SI
+	MOVQ aStep+32(FP), DI
+	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
+
+group:
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
+	VPXORQ     Z0, Z0, Z0
+	VPXORQ     Z1, Z1, Z1
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z2, Z2, Z2
+	VPXORQ     Z3, Z3, Z3
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z4, Z4, Z4
+	VPXORQ     Z5, Z5, Z5
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	MOVQ       k+0(FP), R11
+	MOVQ       DX, R10
+
+step:
+	VMOVUPD      (R10), Z6
+	VMOVUPD      64(R10), Z7
+	VBROADCASTSD (R9), Z8
 	VFMADD231PD  Z6, Z8, Z0
 	VFMADD231PD  Z7, Z8, Z1
-	VBROADCASTSD (R8)(BX*1), Z8
+	VBROADCASTSD (R9)(SI*1), Z8
 	VFMADD231PD  Z6, Z8, Z2
 	VFMADD231PD  Z7, Z8, Z3
-	VBROADCASTSD (R8)(BX*2), Z8
+	VBROADCASTSD (R9)(SI*2), Z8
 	VFMADD231PD  Z6, Z8, Z4
 	VFMADD231PD  Z7, Z8, Z5
-	ADDQ         SI, R8
 	ADDQ         DI, R9
-	DECQ         R10
+	ADDQ         R8, R10
+	DECQ         R11
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Z6
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Z6
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Z6, Z0
-	VMOVUPD      Z0, (DX)
-	VFMADD213PD  64(DX), Z6, Z1
-	VMOVUPD      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z6, Z2
-	VMOVUPD      Z2, (DX)
-	VFMADD213PD  64(DX), Z6, Z3
-	VMOVUPD      Z3, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z6, Z4
-	VMOVUPD      Z4, (DX)
-	VFMADD213PD  64(DX), Z6, Z5
-	VMOVUPD      Z5, 64(DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Z6, Z0
+	VMOVUPD      Z0, (R11)
+	VFMADD213PD  64(R11), Z6, Z1
+	VMOVUPD      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z6, Z2
+	VMOVUPD      Z2, (R11)
+	VFMADD213PD  64(R11), Z6, Z3
+	VMOVUPD      Z3, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z6, Z4
+	VMOVUPD      Z4, (R11)
+	VFMADD213PD  64(R11), Z6, Z5
+	VMOVUPD      Z5, 64(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Z6, Z0, Z0
-	VMOVUPD Z0, (DX)
+	VMOVUPD Z0, (R11)
 	VMULPD  Z6, Z1, Z1
-	VMOVUPD Z1, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z1, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z6, Z2, Z2
-	VMOVUPD Z2, (DX)
+	VMOVUPD Z2, (R11)
 	VMULPD  Z6, Z3, Z3
-	VMOVUPD Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z3, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z6, Z4, Z4
-	VMOVUPD Z4, (DX)
+	VMOVUPD Z4, (R11)
 	VMULPD  Z6, Z5, Z5
-	VMOVUPD Z5, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z5, 64(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x4v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x4v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile64x4v2_AVX512(SB), NOSPLIT, $0-89
+TEXT ·tile64x4v2_AVX512(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000004, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z4, Z4, Z4
 	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z6, Z6, Z6
 	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPD      (R10), Z8
-	VMOVUPD      64(R10), Z9
-	VBROADCASTSD (R8), Z10
+	VMOVUPD      (R11), Z8
+	VMOVUPD      64(R11), Z9
+	VBROADCASTSD (R9), Z10
 	VFMADD231PD  Z8, Z10, Z0
 	VFMADD231PD  Z9, Z10, Z1
-	VBROADCASTSD (R8)(BX*1), Z10
+	VBROADCASTSD (R9)(SI*1), Z10
 	VFMADD231PD  Z8, Z10, Z2
 	VFMADD231PD  Z9, Z10, Z3
-	VBROADCASTSD (R8)(BX*2), Z10
+	VBROADCASTSD (R9)(SI*2), Z10
 	VFMADD231PD  Z8, Z10, Z4
 	VFMADD231PD  Z9, Z10, Z5
-	VBROADCASTSD (R9), Z10
+	VBROADCASTSD (R10), Z10
 	VFMADD231PD  Z8, Z10, Z6
 	VFMADD231PD  Z9, Z10, Z7
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Z8
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Z8
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Z8, Z0
-	VMOVUPD      Z0, (DX)
-	VFMADD213PD  64(DX), Z8, Z1
-	VMOVUPD      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z8, Z2
-	VMOVUPD      Z2, (DX)
-	VFMADD213PD  64(DX), Z8, Z3
-	VMOVUPD      Z3, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z8, Z4
-	VMOVUPD      Z4, (DX)
-	VFMADD213PD  64(DX), Z8, Z5
-	VMOVUPD      Z5, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z8, Z6
-	VMOVUPD      Z6, (DX)
-	VFMADD213PD  64(DX), Z8, Z7
-	VMOVUPD      Z7, 64(DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Z8, Z0
+	VMOVUPD      Z0, (R11)
+	VFMADD213PD  64(R11), Z8, Z1
+	VMOVUPD      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z8, Z2
+	VMOVUPD      Z2, (R11)
+	VFMADD213PD  64(R11), Z8, Z3
+	VMOVUPD      Z3, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z8, Z4
+	VMOVUPD      Z4, (R11)
+	VFMADD213PD  64(R11), Z8, Z5
+	VMOVUPD      Z5, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z8, Z6
+	VMOVUPD      Z6, (R11)
+	VFMADD213PD  64(R11), Z8, Z7
+	VMOVUPD      Z7, 64(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Z8, Z0, Z0
-	VMOVUPD Z0, (DX)
+	VMOVUPD Z0, (R11)
 	VMULPD  Z8, Z1, Z1
-	VMOVUPD Z1, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z1, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z8, Z2, Z2
-	VMOVUPD Z2, (DX)
+	VMOVUPD Z2, (R11)
 	VMULPD  Z8, Z3, Z3
-	VMOVUPD Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z3, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z8, Z4, Z4
-	VMOVUPD Z4, (DX)
+	VMOVUPD Z4, (R11)
 	VMULPD  Z8, Z5, Z5
-	VMOVUPD Z5, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z5, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z8, Z6, Z6
-	VMOVUPD Z6, (DX)
+	VMOVUPD Z6, (R11)
 	VMULPD  Z8, Z7, Z7
-	VMOVUPD Z7, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z7, 64(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x6v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x6v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile64x6v2_AVX512(SB), NOSPLIT, $0-89
+TEXT ·tile64x6v2_AVX512(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000006, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z4, Z4, Z4
 	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z6, Z6, Z6
 	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z8, Z8, Z8
 	VPXORQ     Z9, Z9, Z9
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z10, Z10, Z10
 	VPXORQ     Z11, Z11, Z11
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPD      (R10), Z12
-	VMOVUPD      64(R10), Z13
-	VBROADCASTSD (R8), Z14
+	VMOVUPD      (R11), Z12
+	VMOVUPD      64(R11), Z13
+	VBROADCASTSD (R9), Z14
 	VFMADD231PD  Z12, Z14, Z0
 	VFMADD231PD  Z13, Z14, Z1
-	VBROADCASTSD (R8)(BX*1), Z14
+	VBROADCASTSD (R9)(SI*1), Z14
 	VFMADD231PD  Z12, Z14, Z2
 	VFMADD231PD  Z13, Z14, Z3
-	VBROADCASTSD (R8)(BX*2), Z14
+	VBROADCASTSD (R9)(SI*2), Z14
 	VFMADD231PD  Z12, Z14, Z4
 	VFMADD231PD  Z13, Z14, Z5
-	VBROADCASTSD (R9), Z14
+	VBROADCASTSD (R10), Z14
 	VFMADD231PD  Z12, Z14, Z6
 	VFMADD231PD  Z13, Z14, Z7
-	VBROADCASTSD (R9)(BX*1), Z14
+	VBROADCASTSD (R10)(SI*1), Z14
 	VFMADD231PD  Z12, Z14, Z8
 	VFMADD231PD  Z13, Z14, Z9
-	VBROADCASTSD (R9)(BX*2), Z14
+	VBROADCASTSD (R10)(SI*2), Z14
 	VFMADD231PD  Z12, Z14, Z10
 	VFMADD231PD  Z13, Z14, Z11
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Z12
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Z12
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Z12, Z0
-	VMOVUPD      Z0, (DX)
-	VFMADD213PD  64(DX), Z12, Z1
-	VMOVUPD      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z12, Z2
-	VMOVUPD      Z2, (DX)
-	VFMADD213PD  64(DX), Z12, Z3
-	VMOVUPD      Z3, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z12, Z4
-	VMOVUPD      Z4, (DX)
-	VFMADD213PD  64(DX), Z12, Z5
-	VMOVUPD      Z5, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z12, Z6
-	VMOVUPD      Z6, (DX)
-	VFMADD213PD  64(DX), Z12, Z7
-	VMOVUPD      Z7, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z12, Z8
-	VMOVUPD      Z8, (DX)
-	VFMADD213PD  64(DX), Z12, Z9
-	VMOVUPD      Z9, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z12, Z10
-	VMOVUPD      Z10, (DX)
-	VFMADD213PD  64(DX), Z12, Z11
-	VMOVUPD      Z11, 64(DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Z12, Z0
+	VMOVUPD      Z0, (R11)
+	VFMADD213PD  64(R11), Z12, Z1
+	VMOVUPD      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z12, Z2
+	VMOVUPD      Z2, (R11)
+	VFMADD213PD  64(R11), Z12, Z3
+	VMOVUPD      Z3, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z12, Z4
+	VMOVUPD      Z4, (R11)
+	VFMADD213PD  64(R11), Z12, Z5
+	VMOVUPD      Z5, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z12, Z6
+	VMOVUPD      Z6, (R11)
+	VFMADD213PD  64(R11), Z12, Z7
+	VMOVUPD      Z7, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z12, Z8
+	VMOVUPD      Z8, (R11)
+	VFMADD213PD  64(R11), Z12, Z9
+	VMOVUPD      Z9, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z12, Z10
+	VMOVUPD      Z10, (R11)
+	VFMADD213PD  64(R11), Z12, Z11
+	VMOVUPD      Z11, 64(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Z12, Z0, Z0
-	VMOVUPD Z0, (DX)
+	VMOVUPD Z0, (R11)
 	VMULPD  Z12, Z1, Z1
-	VMOVUPD Z1, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z1, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z12, Z2, Z2
-	VMOVUPD Z2, (DX)
+	VMOVUPD Z2, (R11)
 	VMULPD  Z12, Z3, Z3
-	VMOVUPD Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z3, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z12, Z4, Z4
-	VMOVUPD Z4, (DX)
+	VMOVUPD Z4, (R11)
 	VMULPD  Z12, Z5, Z5
-	VMOVUPD Z5, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z5, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z12, Z6, Z6
-	VMOVUPD Z6, (DX)
+	VMOVUPD Z6, (R11)
 	VMULPD  Z12, Z7, Z7
-	VMOVUPD Z7, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z7, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z12, Z8, Z8
-	VMOVUPD Z8, (DX)
+	VMOVUPD Z8, (R11)
 	VMULPD  Z12, Z9, Z9
-	VMOVUPD Z9, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z9, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z12, Z10, Z10
-	VMOVUPD Z10, (DX)
+	VMOVUPD Z10, (R11)
 	VMULPD  Z12, Z11, Z11
-	VMOVUPD Z11, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z11, 64(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x8v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x8v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile64x8v2_AVX512(SB), NOSPLIT, $0-89
+TEXT ·tile64x8v2_AVX512(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000008, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z4, Z4, Z4
 	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z6, Z6, Z6
 	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z8, Z8, Z8
 	VPXORQ     Z9, Z9, Z9
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z10, Z10, Z10
 	VPXORQ     Z11, Z11, Z11
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z12, Z12, Z12
 	VPXORQ     Z13, Z13, Z13
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z14, Z14, Z14
 	VPXORQ     Z15, Z15, Z15
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
-	ADDQ       BX, R10
-	MOVQ       b+48(FP), R11
-	MOVQ       k+0(FP), R12
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	MOVQ       k+0(FP), R13
+	MOVQ       DX, R12
 
 step:
-	VMOVUPD      (R11), Z16
-	VMOVUPD      64(R11), Z17
-	VBROADCASTSD (R8), Z18
+	VMOVUPD      (R12), Z16
+	VMOVUPD      64(R12), Z17
+	VBROADCASTSD (R9), Z18
 	VFMADD231PD  Z16, Z18, Z0
 	VFMADD231PD  Z17, Z18, Z1
-	VBROADCASTSD (R8)(BX*1), Z18
+	VBROADCASTSD (R9)(SI*1), Z18
 	VFMADD231PD  Z16, Z18, Z2
 	VFMADD231PD  Z17, Z18, Z3
-	VBROADCASTSD (R8)(BX*2), Z18
+	VBROADCASTSD (R9)(SI*2), Z18
 	VFMADD231PD  Z16, Z18, Z4
 	VFMADD231PD  Z17, Z18, Z5
-	VBROADCASTSD (R9), Z18
+	VBROADCASTSD (R10), Z18
 	VFMADD231PD  Z16, Z18, Z6
 	VFMADD231PD  Z17, Z18, Z7
-	VBROADCASTSD (R9)(BX*1), Z18
+	VBROADCASTSD (R10)(SI*1), Z18
 	VFMADD231PD  Z16, Z18, Z8
 	VFMADD231PD  Z17, Z18, Z9
-	VBROADCASTSD (R9)(BX*2), Z18
+	VBROADCASTSD (R10)(SI*2), Z18
 	VFMADD231PD  Z16, Z18, Z10
 	VFMADD231PD  Z17, Z18, Z11
-	VBROADCASTSD (R10), Z18
+	VBROADCASTSD (R11), Z18
 	VFMADD231PD  Z16, Z18, Z12
 	VFMADD231PD  Z17, Z18, Z13
-	VBROADCASTSD (R10)(BX*1), Z18
+	VBROADCASTSD (R11)(SI*1), Z18
 	VFMADD231PD  Z16, Z18, Z14
 	VFMADD231PD  Z17, Z18, Z15
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
+	ADDQ         DI, R9
+	ADDQ         DI, R10
 	ADDQ         DI, R11
-	DECQ         R12
+	ADDQ         R8, R12
+	DECQ         R13
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Z16
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Z16
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Z16, Z0
-	VMOVUPD      Z0, (DX)
-	VFMADD213PD  64(DX), Z16, Z1
-	VMOVUPD      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z16, Z2
-	VMOVUPD      Z2, (DX)
-	VFMADD213PD  64(DX), Z16, Z3
-	VMOVUPD      Z3, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z16, Z4
-	VMOVUPD      Z4, (DX)
-	VFMADD213PD  64(DX), Z16, Z5
-	VMOVUPD      Z5, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z16, Z6
-	VMOVUPD      Z6, (DX)
-	VFMADD213PD  64(DX), Z16, Z7
-	VMOVUPD      Z7, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z16, Z8
-	VMOVUPD      Z8, (DX)
-	VFMADD213PD  64(DX), Z16, Z9
-	VMOVUPD      Z9, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z16, Z10
-	VMOVUPD      Z10, (DX)
-	VFMADD213PD  64(DX), Z16, Z11
-	VMOVUPD      Z11, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z16, Z12
-	VMOVUPD      Z12, (DX)
-	VFMADD213PD  64(DX), Z16, Z13
-	VMOVUPD      Z13, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z16, Z14
-	VMOVUPD      Z14, (DX)
-	VFMADD213PD  64(DX), Z16, Z15
-	VMOVUPD      Z15, 64(DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Z16, Z0
+	VMOVUPD      Z0, (R11)
+	VFMADD213PD  64(R11), Z16, Z1
+	VMOVUPD      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z16, Z2
+	VMOVUPD      Z2, (R11)
+	VFMADD213PD  64(R11), Z16, Z3
+	VMOVUPD      Z3, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z16, Z4
+	VMOVUPD      Z4, (R11)
+	VFMADD213PD  64(R11), Z16, Z5
+	VMOVUPD      Z5, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z16, Z6
+	VMOVUPD      Z6, (R11)
+	VFMADD213PD  64(R11), Z16, Z7
+	VMOVUPD      Z7, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z16, Z8
+	VMOVUPD      Z8, (R11)
+	VFMADD213PD  64(R11), Z16, Z9
+	VMOVUPD      Z9, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z16, Z10
+	VMOVUPD      Z10, (R11)
+	VFMADD213PD  64(R11), Z16, Z11
+	VMOVUPD      Z11, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z16, Z12
+	VMOVUPD      Z12, (R11)
+	VFMADD213PD  64(R11), Z16, Z13
+	VMOVUPD      Z13, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z16, Z14
+	VMOVUPD      Z14, (R11)
+	VFMADD213PD  64(R11), Z16, Z15
+	VMOVUPD      Z15, 64(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Z16, Z0, Z0
-	VMOVUPD Z0, (DX)
+	VMOVUPD Z0, (R11)
 	VMULPD  Z16, Z1, Z1
-	VMOVUPD Z1, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z1, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z16, Z2, Z2
-	VMOVUPD Z2, (DX)
+	VMOVUPD Z2, (R11)
 	VMULPD  Z16, Z3, Z3
-	VMOVUPD Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z3, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z16, Z4, Z4
-	VMOVUPD Z4, (DX)
+	VMOVUPD Z4, (R11)
 	VMULPD  Z16, Z5, Z5
-	VMOVUPD Z5, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z5, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z16, Z6, Z6
-	VMOVUPD Z6, (DX)
+	VMOVUPD Z6, (R11)
 	VMULPD  Z16, Z7, Z7
-	VMOVUPD Z7, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z7, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z16, Z8, Z8
-	VMOVUPD Z8, (DX)
+	VMOVUPD Z8, (R11)
 	VMULPD  Z16, Z9, Z9
-	VMOVUPD Z9, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z9, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z16, Z10, Z10
-	VMOVUPD Z10, (DX)
+	VMOVUPD Z10, (R11)
 	VMULPD  Z16, Z11, Z11
-	VMOVUPD Z11, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z11, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z16, Z12, Z12
-	VMOVUPD Z12, (DX)
+	VMOVUPD Z12, (R11)
 	VMULPD  Z16, Z13, Z13
-	VMOVUPD Z13, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z13, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z16, Z14, Z14
-	VMOVUPD Z14, (DX)
+	VMOVUPD Z14, (R11)
 	VMULPD  Z16, Z15, Z15
-	VMOVUPD Z15, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z15, 64(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x11v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x11v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile64x11v2_AVX512(SB), NOSPLIT, $0-89
+TEXT ·tile64x11v2_AVX512(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x0000000b, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z4, Z4, Z4
 	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z6, Z6, Z6
 	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z8, Z8, Z8
 	VPXORQ     Z9, Z9, Z9
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z10, Z10, Z10
 	VPXORQ     Z11, Z11, Z11
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z12, Z12, Z12
 	VPXORQ     Z13, Z13, Z13
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z14, Z14, Z14
 	VPXORQ     Z15, Z15, Z15
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z16, Z16, Z16
 	VPXORQ     Z17, Z17, Z17
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z18, Z18, Z18
 	VPXORQ     Z19, Z19, Z19
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z20, Z20, Z20
 	VPXORQ     Z21, Z21, Z21
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
-	ADDQ       BX, R10
-	LEAQ       (R10)(BX*2), R11
-	ADDQ       BX, R11
-	MOVQ       b+48(FP), R12
-	MOVQ       k+0(FP), R13
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	LEAQ       (R11)(SI*2), R12
+	ADDQ       SI, R12
+	MOVQ       k+0(FP), R14
+	MOVQ       DX, R13
 
 step:
-	VMOVUPD      (R12), Z22
-	VMOVUPD      64(R12), Z23
-	VBROADCASTSD (R8), Z24
+	VMOVUPD      (R13), Z22
+	VMOVUPD      64(R13), Z23
+	VBROADCASTSD (R9), Z24
 	VFMADD231PD  Z22, Z24, Z0
 	VFMADD231PD  Z23, Z24, Z1
-	VBROADCASTSD (R8)(BX*1), Z24
+	VBROADCASTSD (R9)(SI*1), Z24
 	VFMADD231PD  Z22, Z24, Z2
 	VFMADD231PD  Z23, Z24, Z3
-	VBROADCASTSD (R8)(BX*2), Z24
+	VBROADCASTSD (R9)(SI*2), Z24
 	VFMADD231PD  Z22, Z24, Z4
 	VFMADD231PD  Z23, Z24, Z5
-	VBROADCASTSD (R9), Z24
+	VBROADCASTSD (R10), Z24
 	VFMADD231PD  Z22, Z24, Z6
 	VFMADD231PD  Z23, Z24, Z7
-	VBROADCASTSD (R9)(BX*1), Z24
+	VBROADCASTSD (R10)(SI*1), Z24
 	VFMADD231PD  Z22, Z24, Z8
 	VFMADD231PD  Z23, Z24, Z9
-	VBROADCASTSD (R9)(BX*2), Z24
+	VBROADCASTSD (R10)(SI*2), Z24
 	VFMADD231PD  Z22, Z24, Z10
 	VFMADD231PD  Z23, Z24, Z11
-	VBROADCASTSD (R10), Z24
+	VBROADCASTSD (R11), Z24
 	VFMADD231PD  Z22, Z24, Z12
 	VFMADD231PD  Z23, Z24, Z13
-	VBROADCASTSD (R10)(BX*1), Z24
+	VBROADCASTSD (R11)(SI*1), Z24
 	VFMADD231PD  Z22, Z24, Z14
 	VFMADD231PD  Z23, Z24, Z15
-	VBROADCASTSD (R10)(BX*2), Z24
+	VBROADCASTSD (R11)(SI*2), Z24
 	VFMADD231PD  Z22, Z24, Z16
 	VFMADD231PD  Z23, Z24, Z17
-	VBROADCASTSD (R11), Z24
+	VBROADCASTSD (R12), Z24
 	VFMADD231PD  Z22, Z24, Z18
 	VFMADD231PD  Z23, Z24, Z19
-	VBROADCASTSD (R11)(BX*1), Z24
+	VBROADCASTSD (R12)(SI*1), Z24
 	VFMADD231PD  Z22, Z24, Z20
 	VFMADD231PD  Z23, Z24, Z21
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
-	ADDQ         SI, R11
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	ADDQ         DI, R11
 	ADDQ         DI, R12
-	DECQ         R13
+	ADDQ         R8, R13
+	DECQ         R14
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Z22
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Z22
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Z22, Z0
-	VMOVUPD      Z0, (DX)
-	VFMADD213PD  64(DX), Z22, Z1
-	VMOVUPD      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z22, Z2
-	VMOVUPD      Z2, (DX)
-	VFMADD213PD  64(DX), Z22, Z3
-	VMOVUPD      Z3, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z22, Z4
-	VMOVUPD      Z4, (DX)
-	VFMADD213PD  64(DX), Z22, Z5
-	VMOVUPD      Z5, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z22, Z6
-	VMOVUPD      Z6, (DX)
-	VFMADD213PD  64(DX), Z22, Z7
-	VMOVUPD      Z7, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z22, Z8
-	VMOVUPD      Z8, (DX)
-	VFMADD213PD  64(DX), Z22, Z9
-	VMOVUPD      Z9, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z22, Z10
-	VMOVUPD      Z10, (DX)
-	VFMADD213PD  64(DX), Z22, Z11
-	VMOVUPD      Z11, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z22, Z12
-	VMOVUPD      Z12, (DX)
-	VFMADD213PD  64(DX), Z22, Z13
-	VMOVUPD      Z13, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z22, Z14
-	VMOVUPD      Z14, (DX)
-	VFMADD213PD  64(DX), Z22, Z15
-	VMOVUPD      Z15, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z22, Z16
-	VMOVUPD      Z16, (DX)
-	VFMADD213PD  64(DX), Z22, Z17
-	VMOVUPD      Z17, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z22, Z18
-	VMOVUPD      Z18, (DX)
-	VFMADD213PD  64(DX), Z22, Z19
-	VMOVUPD      Z19, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z22, Z20
-	VMOVUPD      Z20, (DX)
-	VFMADD213PD  64(DX), Z22, Z21
-	VMOVUPD      Z21, 64(DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Z22, Z0
+	VMOVUPD      Z0, (R11)
+	VFMADD213PD  64(R11), Z22, Z1
+	VMOVUPD      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z22, Z2
+	VMOVUPD      Z2, (R11)
+	VFMADD213PD  64(R11), Z22, Z3
+	VMOVUPD      Z3, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z22, Z4
+	VMOVUPD      Z4, (R11)
+	VFMADD213PD  64(R11), Z22, Z5
+	VMOVUPD      Z5, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z22, Z6
+	VMOVUPD      Z6, (R11)
+	VFMADD213PD  64(R11), Z22, Z7
+	VMOVUPD      Z7, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z22, Z8
+	VMOVUPD      Z8, (R11)
+	VFMADD213PD  64(R11), Z22, Z9
+	VMOVUPD      Z9, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z22, Z10
+	VMOVUPD      Z10, (R11)
+	VFMADD213PD  64(R11), Z22, Z11
+	VMOVUPD      Z11, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z22, Z12
+	VMOVUPD      Z12, (R11)
+	VFMADD213PD  64(R11), Z22, Z13
+	VMOVUPD      Z13, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z22, Z14
+	VMOVUPD      Z14, (R11)
+	VFMADD213PD  64(R11), Z22, Z15
+	VMOVUPD      Z15, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z22, Z16
+	VMOVUPD      Z16, (R11)
+	VFMADD213PD  64(R11), Z22, Z17
+	VMOVUPD      Z17, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z22, Z18
+	VMOVUPD      Z18, (R11)
+	VFMADD213PD  64(R11), Z22, Z19
+	VMOVUPD      Z19, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z22, Z20
+	VMOVUPD      Z20, (R11)
+	VFMADD213PD  64(R11), Z22, Z21
+	VMOVUPD      Z21, 64(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Z22, Z0, Z0
-	VMOVUPD Z0, (DX)
+	VMOVUPD Z0, (R11)
 	VMULPD  Z22, Z1, Z1
-	VMOVUPD Z1, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z1, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z22, Z2, Z2
-	VMOVUPD Z2, (DX)
+	VMOVUPD Z2, (R11)
 	VMULPD  Z22, Z3, Z3
-	VMOVUPD Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z3, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z22, Z4, Z4
-	VMOVUPD Z4, (DX)
+	VMOVUPD Z4, (R11)
 	VMULPD  Z22, Z5, Z5
-	VMOVUPD Z5, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z5, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z22, Z6, Z6
-	VMOVUPD Z6, (DX)
+	VMOVUPD Z6, (R11)
 	VMULPD  Z22, Z7, Z7
-	VMOVUPD Z7, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z7, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z22, Z8, Z8
-	VMOVUPD Z8, (DX)
+	VMOVUPD Z8, (R11)
 	VMULPD  Z22, Z9, Z9
-	VMOVUPD Z9, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z9, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z22, Z10, Z10
-	VMOVUPD Z10, (DX)
+	VMOVUPD Z10, (R11)
 	VMULPD  Z22, Z11, Z11
-	VMOVUPD Z11, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z11, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z22, Z12, Z12
-	VMOVUPD Z12, (DX)
+	VMOVUPD Z12, (R11)
 	VMULPD  Z22, Z13, Z13
-	VMOVUPD Z13, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z13, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z22, Z14, Z14
-	VMOVUPD Z14, (DX)
+	VMOVUPD Z14, (R11)
 	VMULPD  Z22, Z15, Z15
-	VMOVUPD Z15, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z15, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z22, Z16, Z16
-	VMOVUPD Z16, (DX)
+	VMOVUPD Z16, (R11)
 	VMULPD  Z22, Z17, Z17
-	VMOVUPD Z17, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z17, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z22, Z18, Z18
-	VMOVUPD Z18, (DX)
+	VMOVUPD Z18, (R11)
 	VMULPD  Z22, Z19, Z19
-	VMOVUPD Z19, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z19, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z22, Z20, Z20
-	VMOVUPD Z20, (DX)
+	VMOVUPD Z20, (R11)
 	VMULPD  Z22, Z21, Z21
-	VMOVUPD Z21, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z21, 64(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x14v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x14v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile64x14v2_AVX512(SB), NOSPLIT, $0-89
+TEXT ·tile64x14v2_AVX512(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x0000000e, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z4, Z4, Z4
 	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z6, Z6, Z6
 	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z8, Z8, Z8
 	VPXORQ     Z9, Z9, Z9
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z10, Z10, Z10
 	VPXORQ     Z11, Z11, Z11
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z12, Z12, Z12
 	VPXORQ     Z13, Z13, Z13
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z14, Z14, Z14
 	VPXORQ     Z15, Z15, Z15
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z16, Z16, Z16
 	VPXORQ     Z17, Z17, Z17
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z18, Z18, Z18
 	VPXORQ     Z19, Z19, Z19
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z20, Z20, Z20
 	VPXORQ     Z21, Z21, Z21
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z22, Z22, Z22
 	VPXORQ     Z23, Z23, Z23
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z24, Z24, Z24
 	VPXORQ     Z25, Z25, Z25
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z26, Z26, Z26
 	VPXORQ     Z27, Z27, Z27
-	PREFETCHT0 (R9)
-	PREFETCHT0 127(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
-	ADDQ       BX, R10
-	LEAQ       (R10)(BX*2), R11
-	ADDQ       BX, R11
-	LEAQ       (R11)(BX*2), R12
-	ADDQ       BX, R12
-	MOVQ       b+48(FP), R13
-	MOVQ       k+0(FP), R14
+	PREFETCHT0 (R10)
+	PREFETCHT0 127(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	LEAQ       (R11)(SI*2), R12
+	ADDQ       SI, R12
+	LEAQ       (R12)(SI*2), R13
+	ADDQ       SI, R13
+	MOVQ       k+0(FP), R15
+	MOVQ       DX, R14
 
 step:
-	VMOVUPD      (R13), Z28
-	VMOVUPD      64(R13), Z29
-	VBROADCASTSD (R8), Z30
+	VMOVUPD      (R14), Z28
+	VMOVUPD      64(R14), Z29
+	VBROADCASTSD (R9), Z30
 	VFMADD231PD  Z28, Z30, Z0
 	VFMADD231PD  Z29, Z30, Z1
-	VBROADCASTSD (R8)(BX*1), Z30
+	VBROADCASTSD (R9)(SI*1), Z30
 	VFMADD231PD  Z28, Z30, Z2
 	VFMADD231PD  Z29, Z30, Z3
-	VBROADCASTSD (R8)(BX*2), Z30
+	VBROADCASTSD (R9)(SI*2), Z30
 	VFMADD231PD  Z28, Z30, Z4
 	VFMADD231PD  Z29, Z30, Z5
-	VBROADCASTSD (R9), Z30
+	VBROADCASTSD (R10), Z30
 	VFMADD231PD  Z28, Z30, Z6
 	VFMADD231PD  Z29, Z30, Z7
-	VBROADCASTSD (R9)(BX*1), Z30
+	VBROADCASTSD (R10)(SI*1), Z30
 	VFMADD231PD  Z28, Z30, Z8
 	VFMADD231PD  Z29, Z30, Z9
-	VBROADCASTSD (R9)(BX*2), Z30
+	VBROADCASTSD (R10)(SI*2), Z30
 	VFMADD231PD  Z28, Z30, Z10
 	VFMADD231PD  Z29, Z30, Z11
-	VBROADCASTSD (R10), Z30
+	VBROADCASTSD (R11), Z30
 	VFMADD231PD  Z28, Z30, Z12
 	VFMADD231PD  Z29, Z30, Z13
-	VBROADCASTSD (R10)(BX*1), Z30
+	VBROADCASTSD (R11)(SI*1), Z30
 	VFMADD231PD  Z28, Z30, Z14
 	VFMADD231PD  Z29, Z30, Z15
-	VBROADCASTSD (R10)(BX*2), Z30
+	VBROADCASTSD (R11)(SI*2), Z30
 	VFMADD231PD  Z28, Z30, Z16
 	VFMADD231PD  Z29, Z30, Z17
-	VBROADCASTSD (R11), Z30
+	VBROADCASTSD (R12), Z30
 	VFMADD231PD  Z28, Z30, Z18
 	VFMADD231PD  Z29, Z30, Z19
-	VBROADCASTSD (R11)(BX*1), Z30
+	VBROADCASTSD (R12)(SI*1), Z30
 	VFMADD231PD  Z28, Z30, Z20
 	VFMADD231PD  Z29, Z30, Z21
-	VBROADCASTSD (R11)(BX*2), Z30
+	VBROADCASTSD (R12)(SI*2), Z30
 	VFMADD231PD  Z28, Z30, Z22
 	VFMADD231PD  Z29, Z30, Z23
-	VBROADCASTSD (R12), Z30
+	VBROADCASTSD (R13), Z30
 	VFMADD231PD  Z28, Z30, Z24
 	VFMADD231PD  Z29, Z30, Z25
-	VBROADCASTSD (R12)(BX*1), Z30
+	VBROADCASTSD (R13)(SI*1), Z30
 	VFMADD231PD  Z28, Z30, Z26
 	VFMADD231PD  Z29, Z30, Z27
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
-	ADDQ         SI, R11
-	ADDQ         SI, R12
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	ADDQ         DI, R11
+	ADDQ         DI, R12
 	ADDQ         DI, R13
-	DECQ         R14
+	ADDQ         R8, R14
+	DECQ         R15
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Z28
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Z28
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Z28, Z0
-	VMOVUPD      Z0, (DX)
-	VFMADD213PD  64(DX), Z28, Z1
-	VMOVUPD      Z1, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z28, Z2
-	VMOVUPD      Z2, (DX)
-	VFMADD213PD  64(DX), Z28, Z3
-	VMOVUPD      Z3, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z28, Z4
-	VMOVUPD      Z4, (DX)
-	VFMADD213PD  64(DX), Z28, Z5
-	VMOVUPD      Z5, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z28, Z6
-	VMOVUPD      Z6, (DX)
-	VFMADD213PD  64(DX), Z28, Z7
-	VMOVUPD      Z7, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z28, Z8
-	VMOVUPD      Z8, (DX)
-	VFMADD213PD  64(DX), Z28, Z9
-	VMOVUPD      Z9, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z28, Z10
-	VMOVUPD      Z10, (DX)
-	VFMADD213PD  64(DX), Z28, Z11
-	VMOVUPD      Z11, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z28, Z12
-	VMOVUPD      Z12, (DX)
-	VFMADD213PD  64(DX), Z28, Z13
-	VMOVUPD      Z13, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z28, Z14
-	VMOVUPD      Z14, (DX)
-	VFMADD213PD  64(DX), Z28, Z15
-	VMOVUPD      Z15, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z28, Z16
-	VMOVUPD      Z16, (DX)
-	VFMADD213PD  64(DX), Z28, Z17
-	VMOVUPD      Z17, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z28, Z18
-	VMOVUPD      Z18, (DX)
-	VFMADD213PD  64(DX), Z28, Z19
-	VMOVUPD      Z19, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z28, Z20
-	VMOVUPD      Z20, (DX)
-	VFMADD213PD  64(DX), Z28, Z21
-	VMOVUPD      Z21, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z28, Z22
-	VMOVUPD      Z22, (DX)
-	VFMADD213PD  64(DX), Z28, Z23
-	VMOVUPD      Z23, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z28, Z24
-	VMOVUPD      Z24, (DX)
-	VFMADD213PD  64(DX), Z28, Z25
-	VMOVUPD      Z25, 64(DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z28, Z26
-	VMOVUPD      Z26, (DX)
-	VFMADD213PD  64(DX), Z28, Z27
-	VMOVUPD      Z27, 64(DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Z28, Z0
+	VMOVUPD      Z0, (R11)
+	VFMADD213PD  64(R11), Z28, Z1
+	VMOVUPD      Z1, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z28, Z2
+	VMOVUPD      Z2, (R11)
+	VFMADD213PD  64(R11), Z28, Z3
+	VMOVUPD      Z3, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z28, Z4
+	VMOVUPD      Z4, (R11)
+	VFMADD213PD  64(R11), Z28, Z5
+	VMOVUPD      Z5, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z28, Z6
+	VMOVUPD      Z6, (R11)
+	VFMADD213PD  64(R11), Z28, Z7
+	VMOVUPD      Z7, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z28, Z8
+	VMOVUPD      Z8, (R11)
+	VFMADD213PD  64(R11), Z28, Z9
+	VMOVUPD      Z9, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z28, Z10
+	VMOVUPD      Z10, (R11)
+	VFMADD213PD  64(R11), Z28, Z11
+	VMOVUPD      Z11, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z28, Z12
+	VMOVUPD      Z12, (R11)
+	VFMADD213PD  64(R11), Z28, Z13
+	VMOVUPD      Z13, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z28, Z14
+	VMOVUPD      Z14, (R11)
+	VFMADD213PD  64(R11), Z28, Z15
+	VMOVUPD      Z15, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z28, Z16
+	VMOVUPD      Z16, (R11)
+	VFMADD213PD  64(R11), Z28, Z17
+	VMOVUPD      Z17, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z28, Z18
+	VMOVUPD      Z18, (R11)
+	VFMADD213PD  64(R11), Z28, Z19
+	VMOVUPD      Z19, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z28, Z20
+	VMOVUPD      Z20, (R11)
+	VFMADD213PD  64(R11), Z28, Z21
+	VMOVUPD      Z21, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z28, Z22
+	VMOVUPD      Z22, (R11)
+	VFMADD213PD  64(R11), Z28, Z23
+	VMOVUPD      Z23, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z28, Z24
+	VMOVUPD      Z24, (R11)
+	VFMADD213PD  64(R11), Z28, Z25
+	VMOVUPD      Z25, 64(R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z28, Z26
+	VMOVUPD      Z26, (R11)
+	VFMADD213PD  64(R11), Z28, Z27
+	VMOVUPD      Z27, 64(R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Z28, Z0, Z0
-	VMOVUPD Z0, (DX)
+	VMOVUPD Z0, (R11)
 	VMULPD  Z28, Z1, Z1
-	VMOVUPD Z1, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z1, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z28, Z2, Z2
-	VMOVUPD Z2, (DX)
+	VMOVUPD Z2, (R11)
 	VMULPD  Z28, Z3, Z3
-	VMOVUPD Z3, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z3, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z28, Z4, Z4
-	VMOVUPD Z4, (DX)
+	VMOVUPD Z4, (R11)
 	VMULPD  Z28, Z5, Z5
-	VMOVUPD Z5, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z5, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z28, Z6, Z6
-	VMOVUPD Z6, (DX)
+	VMOVUPD Z6, (R11)
 	VMULPD  Z28, Z7, Z7
-	VMOVUPD Z7, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z7, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z28, Z8, Z8
-	VMOVUPD Z8, (DX)
+	VMOVUPD Z8, (R11)
 	VMULPD  Z28, Z9, Z9
-	VMOVUPD Z9, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z9, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z28, Z10, Z10
-	VMOVUPD Z10, (DX)
+	VMOVUPD Z10, (R11)
 	VMULPD  Z28, Z11, Z11
-	VMOVUPD Z11, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z11, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z28, Z12, Z12
-	VMOVUPD Z12, (DX)
+	VMOVUPD Z12, (R11)
 	VMULPD  Z28, Z13, Z13
-	VMOVUPD Z13, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z13, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z28, Z14, Z14
-	VMOVUPD Z14, (DX)
+	VMOVUPD Z14, (R11)
 	VMULPD  Z28, Z15, Z15
-	VMOVUPD Z15, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z15, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z28, Z16, Z16
-	VMOVUPD Z16, (DX)
+	VMOVUPD Z16, (R11)
 	VMULPD  Z28, Z17, Z17
-	VMOVUPD Z17, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z17, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z28, Z18, Z18
-	VMOVUPD Z18, (DX)
+	VMOVUPD Z18, (R11)
 	VMULPD  Z28, Z19, Z19
-	VMOVUPD Z19, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z19, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z28, Z20, Z20
-	VMOVUPD Z20, (DX)
+	VMOVUPD Z20, (R11)
 	VMULPD  Z28, Z21, Z21
-	VMOVUPD Z21, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z21, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z28, Z22, Z22
-	VMOVUPD Z22, (DX)
+	VMOVUPD Z22, (R11)
 	VMULPD  Z28, Z23, Z23
-	VMOVUPD Z23, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z23, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z28, Z24, Z24
-	VMOVUPD Z24, (DX)
+	VMOVUPD Z24, (R11)
 	VMULPD  Z28, Z25, Z25
-	VMOVUPD Z25, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z25, 64(R11)
+	ADDQ    R10, R11
 	VMULPD  Z28, Z26, Z26
-	VMOVUPD Z26, (DX)
+	VMOVUPD Z26, (R11)
 	VMULPD  Z28, Z27, Z27
-	VMOVUPD Z27, 64(DX)
-	ADDQ    R9, DX
+	VMOVUPD Z27, 64(R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x1v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x1v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile64x1v1_AVX512(SB), NOSPLIT, $0-89
+TEXT ·tile64x1v1_AVX512(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), BX
-	SHLQ $0x03, BX
-	MOVQ bStep+56(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-
-group:
-	MOVQ       cRow+72(FP), DI
-	SHLQ       $0x03, DI
-	IMUL3Q     $0x00000001, DI, R8
-	ADDQ       DX, R8
-	VPXORQ     Z0, Z0, Z0
-	PREFETCHT0 (R8)
-	PREFETCHT0 63(R8)
-	ADDQ       DI, R8
-	MOVQ       CX, DI
-	MOVQ       b+48(FP), R8
-	MOVQ       k+0(FP), R9
-
-step:
-	VMOVUPD      (R8), Z1
-	VBROADCASTSD (DI), Z2
-	VFMADD231PD  Z1, Z2, Z0
-	ADDQ         BX, DI
-	ADDQ         SI, R8
-	DECQ         R9
-	JNZ          step
-	VBROADCASTSD alpha+80(FP), Z1
-	MOVBQZX      add+88(FP), DI
-	MOVQ         cRow+72(FP), R8
-	SHLQ         $0x03, R8
-	TESTQ        DI, DI
-	JZ           store
-	VFMADD213PD  (DX), Z1, Z0
-	VMOVUPD      Z0, (DX)
-	ADDQ         R8, DX
-	JMP          next
-
-store:
-	VMULPD  Z1, Z0, Z0
-	VMOVUPD Z0, (DX)
-	ADDQ    R8, DX
-
-next:
-	MOVQ aGroup+40(FP), DI
-	SHLQ $0x03, DI
-	ADDQ DI, CX
-	DECQ AX
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func tile64x2v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·tile64x2v1_AVX512(SB), NOSPLIT, $0-89
-	MOVQ groups+8(FP), AX
-	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
 	MOVQ aStep+32(FP), SI
 	SHLQ $0x03, SI
 	MOVQ bStep+56(FP), DI
 	SHLQ $0x03, DI
 
 group:
-	MOVQ       cRow+72(FP), R8
+	MOVQ       cRow+80(FP), R8
 	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000002, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cGroup+88(FP), R9
+	SHLQ       $0x03, R9
+	ADDQ       BX, R9
 	VPXORQ     Z0, Z0, Z0
 	PREFETCHT0 (R9)
 	PREFETCHT0 63(R9)
 	ADDQ       R8, R9
-	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
 	MOVQ       CX, R8
-	MOVQ       b+48(FP), R9
 	MOVQ       k+0(FP), R10
+	MOVQ       DX, R9
 
 step:
-	VMOVUPD      (R9), Z2
-	VBROADCASTSD (R8), Z3
-	VFMADD231PD  Z2, Z3, Z0
-	VBROADCASTSD (R8)(BX*1), Z3
-	VFMADD231PD  Z2, Z3, Z1
+	VMOVUPD      (R9), Z1
+	VBROADCASTSD (R8), Z2
+	VFMADD231PD  Z1, Z2, Z0
 	ADDQ         SI, R8
 	ADDQ         DI, R9
 	DECQ         R10
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Z2
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
+	VBROADCASTSD alpha+96(FP), Z1
+	MOVBQZX      add+104(FP), R8
+	MOVQ         cRow+80(FP), R9
 	SHLQ         $0x03, R9
+	MOVQ         BX, R10
 	TESTQ        R8, R8
 	JZ           store
-	VFMADD213PD  (DX), Z2, Z0
-	VMOVUPD      Z0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z2, Z1
-	VMOVUPD      Z1, (DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R10), Z1, Z0
+	VMOVUPD      Z0, (R10)
+	ADDQ         R9, R10
+	JMP          next
+
+store:
+	VMULPD  Z1, Z0, Z0
+	VMOVUPD Z0, (R10)
+	ADDQ    R9, R10
+
+next:
+	MOVQ aGroup+40(FP), R8
+	SHLQ $0x03, R8
+	ADDQ R8, CX
+	MOVQ bGroup+64(FP), R8
+	SHLQ $0x03, R8
+	ADDQ R8, DX
+	MOVQ cGroup+88(FP), R8
+	SHLQ $0x03, R8
+	ADDQ R8, BX
+	DECQ AX
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func tile64x2v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·tile64x2v1_AVX512(SB), NOSPLIT, $0-105
+	MOVQ groups+8(FP), AX
+	MOVQ a+16(FP), CX
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
+	SHLQ $0x03, SI
+	MOVQ aStep+32(FP), DI
+	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
+
+group:
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
+	VPXORQ     Z0, Z0, Z0
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z1, Z1, Z1
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	MOVQ       k+0(FP), R11
+	MOVQ       DX, R10
+
+step:
+	VMOVUPD      (R10), Z2
+	VBROADCASTSD (R9), Z3
+	VFMADD231PD  Z2, Z3, Z0
+	VBROADCASTSD (R9)(SI*1), Z3
+	VFMADD231PD  Z2, Z3, Z1
+	ADDQ         DI, R9
+	ADDQ         R8, R10
+	DECQ         R11
+	JNZ          step
+	VBROADCASTSD alpha+96(FP), Z2
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
+	JZ           store
+	VFMADD213PD  (R11), Z2, Z0
+	VMOVUPD      Z0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z2, Z1
+	VMOVUPD      Z1, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Z2, Z0, Z0
-	VMOVUPD Z0, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z0, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z2, Z1, Z1
-	VMOVUPD Z1, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z1, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x4v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x4v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile64x4v1_AVX512(SB), NOSPLIT, $0-89
+TEXT ·tile64x4v1_AVX512(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000004, R8, R9
-	ADDQ       DX, R9
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
+	ADDQ       BX, R10
 	VPXORQ     Z0, Z0, Z0
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z2, Z2, Z2
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
 	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	MOVQ       b+48(FP), R10
-	MOVQ       k+0(FP), R11
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	MOVQ       k+0(FP), R12
+	MOVQ       DX, R11
 
 step:
-	VMOVUPD      (R10), Z4
-	VBROADCASTSD (R8), Z5
-	VFMADD231PD  Z4, Z5, Z0
-	VBROADCASTSD (R8)(BX*1), Z5
-	VFMADD231PD  Z4, Z5, Z1
-	VBROADCASTSD (R8)(BX*2), Z5
-	VFMADD231PD  Z4, Z5, Z2
+	VMOVUPD      (R11), Z4
 	VBROADCASTSD (R9), Z5
+	VFMADD231PD  Z4, Z5, Z0
+	VBROADCASTSD (R9)(SI*1), Z5
+	VFMADD231PD  Z4, Z5, Z1
+	VBROADCASTSD (R9)(SI*2), Z5
+	VFMADD231PD  Z4, Z5, Z2
+	VBROADCASTSD (R10), Z5
 	VFMADD231PD  Z4, Z5, Z3
-	ADDQ         SI, R8
-	ADDQ         SI, R9
+	ADDQ         DI, R9
 	ADDQ         DI, R10
-	DECQ         R11
+	ADDQ         R8, R11
+	DECQ         R12
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Z4
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Z4
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Z4, Z0
-	VMOVUPD      Z0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z4, Z1
-	VMOVUPD      Z1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z4, Z2
-	VMOVUPD      Z2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z4, Z3
-	VMOVUPD      Z3, (DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Z4, Z0
+	VMOVUPD      Z0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z4, Z1
+	VMOVUPD      Z1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z4, Z2
+	VMOVUPD      Z2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z4, Z3
+	VMOVUPD      Z3, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Z4, Z0, Z0
-	VMOVUPD Z0, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z0, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z4, Z1, Z1
-	VMOVUPD Z1, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z1, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z4, Z2, Z2
-	VMOVUPD Z2, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z2, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z4, Z3, Z3
-	VMOVUPD Z3, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z3, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x8v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x8v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile64x8v1_AVX512(SB), NOSPLIT, $0-89
+TEXT ·tile64x8v1_AVX512(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x00000008, R8, R9
-	ADDQ       DX, R9
-	VPXORQ     Z0, Z0, Z0
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z2, Z2, Z2
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z4, Z4, Z4
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z6, Z6, Z6
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
 	ADDQ       BX, R10
-	MOVQ       b+48(FP), R11
-	MOVQ       k+0(FP), R12
+	VPXORQ     Z0, Z0, Z0
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z1, Z1, Z1
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z2, Z2, Z2
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z3, Z3, Z3
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z4, Z4, Z4
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z5, Z5, Z5
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z6, Z6, Z6
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z7, Z7, Z7
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	MOVQ       k+0(FP), R13
+	MOVQ       DX, R12
 
 step:
-	VMOVUPD      (R11), Z8
-	VBROADCASTSD (R8), Z9
-	VFMADD231PD  Z8, Z9, Z0
-	VBROADCASTSD (R8)(BX*1), Z9
-	VFMADD231PD  Z8, Z9, Z1
-	VBROADCASTSD (R8)(BX*2), Z9
-	VFMADD231PD  Z8, Z9, Z2
+	VMOVUPD      (R12), Z8
 	VBROADCASTSD (R9), Z9
-	VFMADD231PD  Z8, Z9, Z3
-	VBROADCASTSD (R9)(BX*1), Z9
-	VFMADD231PD  Z8, Z9, Z4
-	VBROADCASTSD (R9)(BX*2), Z9
-	VFMADD231PD  Z8, Z9, Z5
+	VFMADD231PD  Z8, Z9, Z0
+	VBROADCASTSD (R9)(SI*1), Z9
+	VFMADD231PD  Z8, Z9, Z1
+	VBROADCASTSD (R9)(SI*2), Z9
+	VFMADD231PD  Z8, Z9, Z2
 	VBROADCASTSD (R10), Z9
+	VFMADD231PD  Z8, Z9, Z3
+	VBROADCASTSD (R10)(SI*1), Z9
+	VFMADD231PD  Z8, Z9, Z4
+	VBROADCASTSD (R10)(SI*2), Z9
+	VFMADD231PD  Z8, Z9, Z5
+	VBROADCASTSD (R11), Z9
 	VFMADD231PD  Z8, Z9, Z6
-	VBROADCASTSD (R10)(BX*1), Z9
+	VBROADCASTSD (R11)(SI*1), Z9
 	VFMADD231PD  Z8, Z9, Z7
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
+	ADDQ         DI, R9
+	ADDQ         DI, R10
 	ADDQ         DI, R11
-	DECQ         R12
+	ADDQ         R8, R12
+	DECQ         R13
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Z8
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Z8
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Z8, Z0
-	VMOVUPD      Z0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z8, Z1
-	VMOVUPD      Z1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z8, Z2
-	VMOVUPD      Z2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z8, Z3
-	VMOVUPD      Z3, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z8, Z4
-	VMOVUPD      Z4, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z8, Z5
-	VMOVUPD      Z5, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z8, Z6
-	VMOVUPD      Z6, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z8, Z7
-	VMOVUPD      Z7, (DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Z8, Z0
+	VMOVUPD      Z0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z8, Z1
+	VMOVUPD      Z1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z8, Z2
+	VMOVUPD      Z2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z8, Z3
+	VMOVUPD      Z3, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z8, Z4
+	VMOVUPD      Z4, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z8, Z5
+	VMOVUPD      Z5, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z8, Z6
+	VMOVUPD      Z6, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z8, Z7
+	VMOVUPD      Z7, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Z8, Z0, Z0
-	VMOVUPD Z0, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z0, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z8, Z1, Z1
-	VMOVUPD Z1, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z1, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z8, Z2, Z2
-	VMOVUPD Z2, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z2, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z8, Z3, Z3
-	VMOVUPD Z3, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z3, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z8, Z4, Z4
-	VMOVUPD Z4, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z4, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z8, Z5, Z5
-	VMOVUPD Z5, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z5, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z8, Z6, Z6
-	VMOVUPD Z6, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z6, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z8, Z7, Z7
-	VMOVUPD Z7, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z7, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func tile64x14v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+// func tile64x14v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·tile64x14v1_AVX512(SB), NOSPLIT, $0-89
+TEXT ·tile64x14v1_AVX512(SB), NOSPLIT, $0-105
 	MOVQ groups+8(FP), AX
 	MOVQ a+16(FP), CX
-	MOVQ c+64(FP), DX
-	MOVQ aRow+24(FP), BX
-	SHLQ $0x03, BX
-	MOVQ aStep+32(FP), SI
+	MOVQ b+48(FP), DX
+	MOVQ c+72(FP), BX
+	MOVQ aRow+24(FP), SI
 	SHLQ $0x03, SI
-	MOVQ bStep+56(FP), DI
+	MOVQ aStep+32(FP), DI
 	SHLQ $0x03, DI
+	MOVQ bStep+56(FP), R8
+	SHLQ $0x03, R8
 
 group:
-	MOVQ       cRow+72(FP), R8
-	SHLQ       $0x03, R8
-	IMUL3Q     $0x0000000e, R8, R9
-	ADDQ       DX, R9
-	VPXORQ     Z0, Z0, Z0
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z1, Z1, Z1
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z2, Z2, Z2
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z3, Z3, Z3
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z4, Z4, Z4
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z5, Z5, Z5
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z6, Z6, Z6
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z7, Z7, Z7
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z8, Z8, Z8
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z9, Z9, Z9
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z10, Z10, Z10
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z11, Z11, Z11
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z12, Z12, Z12
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	VPXORQ     Z13, Z13, Z13
-	PREFETCHT0 (R9)
-	PREFETCHT0 63(R9)
-	ADDQ       R8, R9
-	MOVQ       CX, R8
-	LEAQ       (R8)(BX*2), R9
-	ADDQ       BX, R9
-	LEAQ       (R9)(BX*2), R10
+	MOVQ       cRow+80(FP), R9
+	SHLQ       $0x03, R9
+	MOVQ       cGroup+88(FP), R10
+	SHLQ       $0x03, R10
 	ADDQ       BX, R10
-	LEAQ       (R10)(BX*2), R11
-	ADDQ       BX, R11
-	LEAQ       (R11)(BX*2), R12
-	ADDQ       BX, R12
-	MOVQ       b+48(FP), R13
-	MOVQ       k+0(FP), R14
+	VPXORQ     Z0, Z0, Z0
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z1, Z1, Z1
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z2, Z2, Z2
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z3, Z3, Z3
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z4, Z4, Z4
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z5, Z5, Z5
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z6, Z6, Z6
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z7, Z7, Z7
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z8, Z8, Z8
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z9, Z9, Z9
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z10, Z10, Z10
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z11, Z11, Z11
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z12, Z12, Z12
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	VPXORQ     Z13, Z13, Z13
+	PREFETCHT0 (R10)
+	PREFETCHT0 63(R10)
+	ADDQ       R9, R10
+	MOVQ       CX, R9
+	LEAQ       (R9)(SI*2), R10
+	ADDQ       SI, R10
+	LEAQ       (R10)(SI*2), R11
+	ADDQ       SI, R11
+	LEAQ       (R11)(SI*2), R12
+	ADDQ       SI, R12
+	LEAQ       (R12)(SI*2), R13
+	ADDQ       SI, R13
+	MOVQ       k+0(FP), R15
+	MOVQ       DX, R14
 
 step:
-	VMOVUPD      (R13), Z14
-	VBROADCASTSD (R8), Z15
-	VFMADD231PD  Z14, Z15, Z0
-	VBROADCASTSD (R8)(BX*1), Z15
-	VFMADD231PD  Z14, Z15, Z1
-	VBROADCASTSD (R8)(BX*2), Z15
-	VFMADD231PD  Z14, Z15, Z2
+	VMOVUPD      (R14), Z14
 	VBROADCASTSD (R9), Z15
-	VFMADD231PD  Z14, Z15, Z3
-	VBROADCASTSD (R9)(BX*1), Z15
-	VFMADD231PD  Z14, Z15, Z4
-	VBROADCASTSD (R9)(BX*2), Z15
-	VFMADD231PD  Z14, Z15, Z5
+	VFMADD231PD  Z14, Z15, Z0
+	VBROADCASTSD (R9)(SI*1), Z15
+	VFMADD231PD  Z14, Z15, Z1
+	VBROADCASTSD (R9)(SI*2), Z15
+	VFMADD231PD  Z14, Z15, Z2
 	VBROADCASTSD (R10), Z15
-	VFMADD231PD  Z14, Z15, Z6
-	VBROADCASTSD (R10)(BX*1), Z15
-	VFMADD231PD  Z14, Z15, Z7
-	VBROADCASTSD (R10)(BX*2), Z15
-	VFMADD231PD  Z14, Z15, Z8
+	VFMADD231PD  Z14, Z15, Z3
+	VBROADCASTSD (R10)(SI*1), Z15
+	VFMADD231PD  Z14, Z15, Z4
+	VBROADCASTSD (R10)(SI*2), Z15
+	VFMADD231PD  Z14, Z15, Z5
 	VBROADCASTSD (R11), Z15
-	VFMADD231PD  Z14, Z15, Z9
-	VBROADCASTSD (R11)(BX*1), Z15
-	VFMADD231PD  Z14, Z15, Z10
-	VBROADCASTSD (R11)(BX*2), Z15
-	VFMADD231PD  Z14, Z15, Z11
+	VFMADD231PD  Z14, Z15, Z6
+	VBROADCASTSD (R11)(SI*1), Z15
+	VFMADD231PD  Z14, Z15, Z7
+	VBROADCASTSD (R11)(SI*2), Z15
+	VFMADD231PD  Z14, Z15, Z8
 	VBROADCASTSD (R12), Z15
+	VFMADD231PD  Z14, Z15, Z9
+	VBROADCASTSD (R12)(SI*1), Z15
+	VFMADD231PD  Z14, Z15, Z10
+	VBROADCASTSD (R12)(SI*2), Z15
+	VFMADD231PD  Z14, Z15, Z11
+	VBROADCASTSD (R13), Z15
 	VFMADD231PD  Z14, Z15, Z12
-	VBROADCASTSD (R12)(BX*1), Z15
+	VBROADCASTSD (R13)(SI*1), Z15
 	VFMADD231PD  Z14, Z15, Z13
-	ADDQ         SI, R8
-	ADDQ         SI, R9
-	ADDQ         SI, R10
-	ADDQ         SI, R11
-	ADDQ         SI, R12
+	ADDQ         DI, R9
+	ADDQ         DI, R10
+	ADDQ         DI, R11
+	ADDQ         DI, R12
 	ADDQ         DI, R13
-	DECQ         R14
+	ADDQ         R8, R14
+	DECQ         R15
 	JNZ          step
-	VBROADCASTSD alpha+80(FP), Z14
-	MOVBQZX      add+88(FP), R8
-	MOVQ         cRow+72(FP), R9
-	SHLQ         $0x03, R9
-	TESTQ        R8, R8
+	VBROADCASTSD alpha+96(FP), Z14
+	MOVBQZX      add+104(FP), R9
+	MOVQ         cRow+80(FP), R10
+	SHLQ         $0x03, R10
+	MOVQ         BX, R11
+	TESTQ        R9, R9
 	JZ           store
-	VFMADD213PD  (DX), Z14, Z0
-	VMOVUPD      Z0, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z14, Z1
-	VMOVUPD      Z1, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z14, Z2
-	VMOVUPD      Z2, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z14, Z3
-	VMOVUPD      Z3, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z14, Z4
-	VMOVUPD      Z4, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z14, Z5
-	VMOVUPD      Z5, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z14, Z6
-	VMOVUPD      Z6, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z14, Z7
-	VMOVUPD      Z7, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z14, Z8
-	VMOVUPD      Z8, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z14, Z9
-	VMOVUPD      Z9, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z14, Z10
-	VMOVUPD      Z10, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z14, Z11
-	VMOVUPD      Z11, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z14, Z12
-	VMOVUPD      Z12, (DX)
-	ADDQ         R9, DX
-	VFMADD213PD  (DX), Z14, Z13
-	VMOVUPD      Z13, (DX)
-	ADDQ         R9, DX
+	VFMADD213PD  (R11), Z14, Z0
+	VMOVUPD      Z0, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z14, Z1
+	VMOVUPD      Z1, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z14, Z2
+	VMOVUPD      Z2, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z14, Z3
+	VMOVUPD      Z3, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z14, Z4
+	VMOVUPD      Z4, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z14, Z5
+	VMOVUPD      Z5, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z14, Z6
+	VMOVUPD      Z6, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z14, Z7
+	VMOVUPD      Z7, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z14, Z8
+	VMOVUPD      Z8, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z14, Z9
+	VMOVUPD      Z9, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z14, Z10
+	VMOVUPD      Z10, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z14, Z11
+	VMOVUPD      Z11, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z14, Z12
+	VMOVUPD      Z12, (R11)
+	ADDQ         R10, R11
+	VFMADD213PD  (R11), Z14, Z13
+	VMOVUPD      Z13, (R11)
+	ADDQ         R10, R11
 	JMP          next
 
 store:
 	VMULPD  Z14, Z0, Z0
-	VMOVUPD Z0, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z0, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z14, Z1, Z1
-	VMOVUPD Z1, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z1, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z14, Z2, Z2
-	VMOVUPD Z2, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z2, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z14, Z3, Z3
-	VMOVUPD Z3, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z3, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z14, Z4, Z4
-	VMOVUPD Z4, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z4, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z14, Z5, Z5
-	VMOVUPD Z5, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z5, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z14, Z6, Z6
-	VMOVUPD Z6, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z6, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z14, Z7, Z7
-	VMOVUPD Z7, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z7, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z14, Z8, Z8
-	VMOVUPD Z8, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z8, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z14, Z9, Z9
-	VMOVUPD Z9, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z9, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z14, Z10, Z10
-	VMOVUPD Z10, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z10, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z14, Z11, Z11
-	VMOVUPD Z11, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z11, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z14, Z12, Z12
-	VMOVUPD Z12, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z12, (R11)
+	ADDQ    R10, R11
 	VMULPD  Z14, Z13, Z13
-	VMOVUPD Z13, (DX)
-	ADDQ    R9, DX
+	VMOVUPD Z13, (R11)
+	ADDQ    R10, R11
 
 next:
-	MOVQ aGroup+40(FP), R8
-	SHLQ $0x03, R8
-	ADDQ R8, CX
+	MOVQ aGroup+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	MOVQ bGroup+64(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, DX
+	MOVQ cGroup+88(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, BX
 	DECQ AX
 	JNZ  group
 	VZEROUPPER

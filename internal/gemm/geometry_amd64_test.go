@@ -38,18 +38,18 @@ func inGo[T number](e *engine[T]) *engine[T] {
 
 // goTile returns a tile of rows × cols outputs, as the documentation of tile describes it.
 func goTile[T number](rows, cols int) tile[T] {
-	return func(k, groups int, a *T, aRow, aStep, aGroup int, b *T, bStep int, c *T, cRow int, alpha T, add bool) {
+	return func(k, groups int, a *T, aRow, aStep, aGroup int, b *T, bStep, bGroup int, c *T, cRow, cGroup int, alpha T, add bool) {
 		as := unsafe.Slice(a, (groups-1)*aGroup+(rows-1)*aRow+(k-1)*aStep+1)
-		bs := unsafe.Slice(b, (k-1)*bStep+cols)
-		cs := unsafe.Slice(c, (groups*rows-1)*cRow+cols)
+		bs := unsafe.Slice(b, (groups-1)*bGroup+(k-1)*bStep+cols)
+		cs := unsafe.Slice(c, (groups-1)*cGroup+(rows-1)*cRow+cols)
 		for g := range groups {
 			for i := range rows {
 				for j := range cols {
 					var sum T
 					for p := range k {
-						sum += as[g*aGroup+i*aRow+p*aStep] * bs[p*bStep+j]
+						sum += as[g*aGroup+i*aRow+p*aStep] * bs[g*bGroup+p*bStep+j]
 					}
-					to := &cs[(g*rows+i)*cRow+j]
+					to := &cs[g*cGroup+i*cRow+j]
 					if add {
 						sum = *to + sum*alpha
 					} else {

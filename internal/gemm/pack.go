@@ -15,6 +15,15 @@ type source[T number] struct {
 // steps, too far apart for the processor to see it coming.
 const fetch = 8
 
+// at returns op(s), which is not encoded, from row i and step p on, and how far apart its
+// rows and its steps are.
+func (s *source[T]) at(i, p int) (from []T, row, step int) {
+	if s.trans {
+		return s.plain[p*s.ld+i:], 1, s.ld
+	}
+	return s.plain[i*s.ld+p:], s.ld, 1
+}
+
 // row returns elements [from, to) of a stored row; an encoded one is widened into buf.
 func (s *source[T]) row(e *engine[T], buf []T, row, from, to int) []T {
 	at := row * s.ld

@@ -13,6 +13,12 @@ const (
 	blockMost = 96
 	// packPanels is how many panels of b a task packs.
 	packPanels = 8
+	// alongRowsMost is how many steps there are at most for tiles to go along the rows of C.
+	// With so few, reading C takes as long as multiplying.
+	alongRowsMost = 64
+	// alongRowsB is about how many elements of b they pass for each: what stays in a
+	// second-level cache.
+	alongRowsB = 1 << 16
 	// blocksEach is how many blocks a worker gets of a part, so that none waits long for the
 	// last of another.
 	blocksEach = 6
@@ -27,6 +33,10 @@ type plan[T number] struct {
 	packA, packB bool
 	// Where the rows of C are one block, its tasks pack the panels of b as they need them.
 	packOnTheWay bool
+
+	// Where there are few steps to all of C, tiles go along its rows rather than down its
+	// columns.
+	alongRows bool
 
 	partCols, partSteps  int
 	blockRows, blockCols int
@@ -61,7 +71,11 @@ func makePlan[T number](e *engine[T], c call[T], workers int) plan[T] {
 		across = ceil(blocksEach*workers, ceil(c.m, pl.blockRows))
 	}
 	pl.blockCols = ceil(panels, max(1, min(across, panels/4))) * s.cols
-	pl.packA = pl.blockCols > 4*s.cols
+	if c.k <= alongRowsMost && pl.packB && !pl.packOnTheWay {
+		pl.alongRows = true
+		pl.blockCols = min(pl.blockCols, alongRowsB/c.k/s.cols*s.cols)
+	}
+	pl.packA = pl.blockCols > 4*s.cols && !pl.alongRows
 
 	for part := range pl.parts {
 		pl.tasks += pl.packings(part) + pl.blocks(part)

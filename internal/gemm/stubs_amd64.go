@@ -7,252 +7,252 @@ package gemm
 // tile32x1v2_AVX2 multiplies groups of 1 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile32x1v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x1v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x2v2_AVX2 multiplies groups of 2 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile32x2v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x2v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x3v2_AVX2 multiplies groups of 3 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile32x3v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x3v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x4v2_AVX2 multiplies groups of 4 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile32x4v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x4v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x5v2_AVX2 multiplies groups of 5 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile32x5v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x5v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x6v2_AVX2 multiplies groups of 6 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile32x6v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x6v2_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x1v1_AVX2 multiplies groups of 1 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile32x1v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x1v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x2v1_AVX2 multiplies groups of 2 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile32x2v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x2v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x4v1_AVX2 multiplies groups of 4 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile32x4v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x4v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x6v1_AVX2 multiplies groups of 6 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile32x6v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x6v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x8v1_AVX2 multiplies groups of 8 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile32x8v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x8v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x12v1_AVX2 multiplies groups of 12 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile32x12v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x12v1_AVX2(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x1v2_AVX512 multiplies groups of 1 rows with 32 columns: see tile.
 //
 //go:noescape
-func tile32x1v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x1v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x2v2_AVX512 multiplies groups of 2 rows with 32 columns: see tile.
 //
 //go:noescape
-func tile32x2v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x2v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x3v2_AVX512 multiplies groups of 3 rows with 32 columns: see tile.
 //
 //go:noescape
-func tile32x3v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x3v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x4v2_AVX512 multiplies groups of 4 rows with 32 columns: see tile.
 //
 //go:noescape
-func tile32x4v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x4v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x6v2_AVX512 multiplies groups of 6 rows with 32 columns: see tile.
 //
 //go:noescape
-func tile32x6v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x6v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x8v2_AVX512 multiplies groups of 8 rows with 32 columns: see tile.
 //
 //go:noescape
-func tile32x8v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x8v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x11v2_AVX512 multiplies groups of 11 rows with 32 columns: see tile.
 //
 //go:noescape
-func tile32x11v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x11v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x14v2_AVX512 multiplies groups of 14 rows with 32 columns: see tile.
 //
 //go:noescape
-func tile32x14v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x14v2_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x1v1_AVX512 multiplies groups of 1 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile32x1v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x1v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x2v1_AVX512 multiplies groups of 2 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile32x2v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x2v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x4v1_AVX512 multiplies groups of 4 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile32x4v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x4v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x8v1_AVX512 multiplies groups of 8 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile32x8v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x8v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile32x14v1_AVX512 multiplies groups of 14 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile32x14v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, c *float32, cRow int, alpha float32, add bool)
+func tile32x14v1_AVX512(k int, groups int, a *float32, aRow int, aStep int, aGroup int, b *float32, bStep int, bGroup int, c *float32, cRow int, cGroup int, alpha float32, add bool)
 
 // tile64x1v2_AVX2 multiplies groups of 1 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile64x1v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x1v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x2v2_AVX2 multiplies groups of 2 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile64x2v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x2v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x3v2_AVX2 multiplies groups of 3 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile64x3v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x3v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x4v2_AVX2 multiplies groups of 4 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile64x4v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x4v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x5v2_AVX2 multiplies groups of 5 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile64x5v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x5v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x6v2_AVX2 multiplies groups of 6 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile64x6v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x6v2_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x1v1_AVX2 multiplies groups of 1 rows with 4 columns: see tile.
 //
 //go:noescape
-func tile64x1v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x1v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x2v1_AVX2 multiplies groups of 2 rows with 4 columns: see tile.
 //
 //go:noescape
-func tile64x2v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x2v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x4v1_AVX2 multiplies groups of 4 rows with 4 columns: see tile.
 //
 //go:noescape
-func tile64x4v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x4v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x6v1_AVX2 multiplies groups of 6 rows with 4 columns: see tile.
 //
 //go:noescape
-func tile64x6v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x6v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x8v1_AVX2 multiplies groups of 8 rows with 4 columns: see tile.
 //
 //go:noescape
-func tile64x8v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x8v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x12v1_AVX2 multiplies groups of 12 rows with 4 columns: see tile.
 //
 //go:noescape
-func tile64x12v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x12v1_AVX2(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x1v2_AVX512 multiplies groups of 1 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile64x1v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x1v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x2v2_AVX512 multiplies groups of 2 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile64x2v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x2v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x3v2_AVX512 multiplies groups of 3 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile64x3v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x3v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x4v2_AVX512 multiplies groups of 4 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile64x4v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x4v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x6v2_AVX512 multiplies groups of 6 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile64x6v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x6v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x8v2_AVX512 multiplies groups of 8 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile64x8v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x8v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x11v2_AVX512 multiplies groups of 11 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile64x11v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x11v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x14v2_AVX512 multiplies groups of 14 rows with 16 columns: see tile.
 //
 //go:noescape
-func tile64x14v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x14v2_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x1v1_AVX512 multiplies groups of 1 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile64x1v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x1v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x2v1_AVX512 multiplies groups of 2 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile64x2v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x2v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x4v1_AVX512 multiplies groups of 4 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile64x4v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x4v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x8v1_AVX512 multiplies groups of 8 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile64x8v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x8v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // tile64x14v1_AVX512 multiplies groups of 14 rows with 8 columns: see tile.
 //
 //go:noescape
-func tile64x14v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, c *float64, cRow int, alpha float64, add bool)
+func tile64x14v1_AVX512(k int, groups int, a *float64, aRow int, aStep int, aGroup int, b *float64, bStep int, bGroup int, c *float64, cRow int, cGroup int, alpha float64, add bool)
 
 // copy32_AVX2 copies n > 0 runs of 32 bytes, which lie dstStep and srcStep bytes apart,
 // and fetches what lies ahead bytes further.

@@ -14,14 +14,15 @@ type number interface{ float32 | float64 }
 // half of a first-level cache of 32 KiB.
 const depth = 256
 
-// tile adds the product of groups of rows of a and some columns of b, whose numbers are
-// the tile's own, to c: for each group g, row i and column j, with the k steps p in order,
+// tile adds products of rows of a and columns of b, whose numbers are the tile's own, to
+// groups of that many rows and columns of c: for each group g, row i and column j, with the
+// k steps p in order,
 //
-//	sum = 0; sum = fma(a[g·aGroup+i·aRow+p·aStep], b[p·bStep+j], sum)
-//	c[(g·rows+i)·cRow+j] = fma(sum, alpha, c[…]), or without add: sum·alpha
+//	sum = 0; sum = fma(a[g·aGroup+i·aRow+p·aStep], b[g·bGroup+p·bStep+j], sum)
+//	c[g·cGroup+i·cRow+j] = fma(sum, alpha, c[…]), or without add: sum·alpha
 //
 // k and groups are positive.
-type tile[T number] func(k, groups int, a *T, aRow, aStep, aGroup int, b *T, bStep int, c *T, cRow int, alpha T, add bool)
+type tile[T number] func(k, groups int, a *T, aRow, aStep, aGroup int, b *T, bStep, bGroup int, c *T, cRow, cGroup int, alpha T, add bool)
 
 // shape is a kind of tiles: at most rows × cols outputs.
 type shape[T number] struct {
@@ -83,15 +84,15 @@ func portable[T number]() *engine[T] {
 	}
 }
 
-func portableTile2[T number](k, groups int, a *T, aRow, aStep, aGroup int, b *T, bStep int, c *T, cRow int, alpha T, add bool) {
+func portableTile2[T number](k, groups int, a *T, aRow, aStep, aGroup int, b *T, bStep, bGroup int, c *T, cRow, cGroup int, alpha T, add bool) {
 	as := unsafe.Slice(a, (groups-1)*aGroup+aRow+(k-1)*aStep+1)
-	bs := unsafe.Slice(b, (k-1)*bStep+4)
-	cs := unsafe.Slice(c, (2*groups-1)*cRow+4)
+	bs := unsafe.Slice(b, (groups-1)*bGroup+(k-1)*bStep+4)
+	cs := unsafe.Slice(c, (groups-1)*cGroup+cRow+4)
 	for g := range groups {
 		var s00, s01, s02, s03, s10, s11, s12, s13 T
-		at := g * aGroup
-		for p := range k {
-			r := bs[p*bStep : p*bStep+4 : p*bStep+4]
+		at, from := g*aGroup, g*bGroup
+		for range k {
+			r := bs[from : from+4 : from+4]
 			x, y := as[at], as[at+aRow]
 			s00 += T(x * r[0])
 			s01 += T(x * r[1])
@@ -102,29 +103,31 @@ func portableTile2[T number](k, groups int, a *T, aRow, aStep, aGroup int, b *T,
 			s12 += T(y * r[2])
 			s13 += T(y * r[3])
 			at += aStep
+			from += bStep
 		}
-		deliver(cs[2*g*cRow:], [4]T{s00, s01, s02, s03}, alpha, add)
-		deliver(cs[(2*g+1)*cRow:], [4]T{s10, s11, s12, s13}, alpha, add)
+		deliver(cs[g*cGroup:], [4]T{s00, s01, s02, s03}, alpha, add)
+		deliver(cs[g*cGroup+cRow:], [4]T{s10, s11, s12, s13}, alpha, add)
 	}
 }
 
-func portableTile1[T number](k, groups int, a *T, aRow, aStep, aGroup int, b *T, bStep int, c *T, cRow int, alpha T, add bool) {
+func portableTile1[T number](k, groups int, a *T, aRow, aStep, aGroup int, b *T, bStep, bGroup int, c *T, cRow, cGroup int, alpha T, add bool) {
 	as := unsafe.Slice(a, (groups-1)*aGroup+(k-1)*aStep+1)
-	bs := unsafe.Slice(b, (k-1)*bStep+4)
-	cs := unsafe.Slice(c, (groups-1)*cRow+4)
+	bs := unsafe.Slice(b, (groups-1)*bGroup+(k-1)*bStep+4)
+	cs := unsafe.Slice(c, (groups-1)*cGroup+4)
 	for g := range groups {
 		var s [4]T
-		at := g * aGroup
-		for p := range k {
-			r := bs[p*bStep : p*bStep+4 : p*bStep+4]
+		at, from := g*aGroup, g*bGroup
+		for range k {
+			r := bs[from : from+4 : from+4]
 			x := as[at]
 			s[0] += T(x * r[0])
 			s[1] += T(x * r[1])
 			s[2] += T(x * r[2])
 			s[3] += T(x * r[3])
 			at += aStep
+			from += bStep
 		}
-		deliver(cs[g*cRow:], s, alpha, add)
+		deliver(cs[g*cGroup:], s, alpha, add)
 	}
 }
 

@@ -73,7 +73,7 @@ func (t float) size() int { return t.bits / 8 }
 // of b to c, group by group of H rows.
 func tile(t float, s set, rows, vectors int) {
 	name := fmt.Sprintf("tile%dx%dv%d_%s", t.bits, rows, vectors, s.name)
-	TEXT(name, NOSPLIT, fmt.Sprintf("func(k, groups int, a *float%[1]d, aRow, aStep, aGroup int, b *float%[1]d, bStep int, c *float%[1]d, cRow int, alpha float%[1]d, add bool)", t.bits))
+	TEXT(name, NOSPLIT, fmt.Sprintf("func(k, groups int, a *float%[1]d, aRow, aStep, aGroup int, b *float%[1]d, bStep, bGroup int, c *float%[1]d, cRow, cGroup int, alpha float%[1]d, add bool)", t.bits))
 	Pragma("noescape")
 	Doc(fmt.Sprintf("%s multiplies groups of %d rows with %d columns: see tile.", name, rows, vectors*s.bytes/t.size()))
 	shift := U8(map[int]uint8{4: 2, 8: 3}[t.size()])
@@ -85,15 +85,13 @@ func tile(t float, s set, rows, vectors int) {
 	}
 
 	groups := Load(Param("groups"), GP64())
-	a := Load(Param("a"), GP64())
-	c := Load(Param("c"), GP64())
+	a, b, c := Load(Param("a"), GP64()), Load(Param("b"), GP64()), Load(Param("c"), GP64())
 	aRow, aStep, bStep := bytes("aRow"), bytes("aStep"), bytes("bStep")
 
 	Label("group")
-	cRow, at := bytes("cRow"), GP64()
-	// The rows of c that the next group adds to are fetched meanwhile.
-	IMUL3Q(U32(rows), cRow, at)
-	ADDQ(c, at)
+	// What the next group adds to is fetched meanwhile.
+	cRow, to := bytes("cRow"), bytes("cGroup")
+	ADDQ(c, to)
 	sum := make([][]reg.VecVirtual, rows)
 	for i := range sum {
 		for range vectors {
@@ -106,9 +104,9 @@ func tile(t float, s set, rows, vectors int) {
 			sum[i] = append(sum[i], v)
 		}
 		// Both lines of a row of c that may straddle them.
-		PREFETCHT0(Mem{Base: at})
-		PREFETCHT0(Mem{Base: at, Disp: vectors*s.bytes - 1})
-		ADDQ(cRow, at)
+		PREFETCHT0(Mem{Base: to})
+		PREFETCHT0(Mem{Base: to, Disp: vectors*s.bytes - 1})
+		ADDQ(cRow, to)
 	}
 	// One pointer for three rows: the other two are reached by its index.
 	var row []reg.GPVirtual
@@ -122,13 +120,14 @@ func tile(t float, s set, rows, vectors int) {
 		}
 		row = append(row, p)
 	}
-	b, k := Load(Param("b"), GP64()), Load(Param("k"), GP64())
+	step, k := GP64(), Load(Param("k"), GP64())
+	MOVQ(b, step)
 
 	Label("step")
 	right := make([]reg.VecVirtual, vectors)
 	for j := range right {
 		right[j] = s.vector()
-		t.move(Mem{Base: b, Disp: j * s.bytes}, right[j])
+		t.move(Mem{Base: step, Disp: j * s.bytes}, right[j])
 	}
 	for i := range rows {
 		from := Mem{Base: row[i/3]}
@@ -144,34 +143,37 @@ func tile(t float, s set, rows, vectors int) {
 	for _, p := range row {
 		ADDQ(aStep, p)
 	}
-	ADDQ(bStep, b)
+	ADDQ(bStep, step)
 	DECQ(k)
 	JNZ(LabelRef("step"))
 
 	alpha, add := s.vector(), GP64()
-	t.broadcast(NewParamAddr("alpha", 10*8), alpha)
-	MOVBQZX(NewParamAddr("add", 10*8+t.size()), add)
-	cRow = bytes("cRow")
+	t.broadcast(NewParamAddr("alpha", 12*8), alpha)
+	MOVBQZX(NewParamAddr("add", 12*8+t.size()), add)
+	cRow, to = bytes("cRow"), GP64()
+	MOVQ(c, to)
 	TESTQ(add, add)
 	JZ(LabelRef("store"))
 	for i := range sum {
 		for j, v := range sum[i] {
-			t.fma213(Mem{Base: c, Disp: j * s.bytes}, alpha, v)
-			t.move(v, Mem{Base: c, Disp: j * s.bytes})
+			t.fma213(Mem{Base: to, Disp: j * s.bytes}, alpha, v)
+			t.move(v, Mem{Base: to, Disp: j * s.bytes})
 		}
-		ADDQ(cRow, c)
+		ADDQ(cRow, to)
 	}
 	JMP(LabelRef("next"))
 	Label("store")
 	for i := range sum {
 		for j, v := range sum[i] {
 			t.mul(alpha, v, v)
-			t.move(v, Mem{Base: c, Disp: j * s.bytes})
+			t.move(v, Mem{Base: to, Disp: j * s.bytes})
 		}
-		ADDQ(cRow, c)
+		ADDQ(cRow, to)
 	}
 	Label("next")
 	ADDQ(bytes("aGroup"), a)
+	ADDQ(bytes("bGroup"), b)
+	ADDQ(bytes("cGroup"), c)
 	DECQ(groups)
 	JNZ(LabelRef("group"))
 	VZEROUPPER()
