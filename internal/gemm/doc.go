@@ -35,7 +35,10 @@
 // Multiplication, ACM Transactions on Mathematical Software 34 (3), 2008: a tile of C stays
 // in registers, a panel of B in the first-level cache and a block of A in the second-level
 // one, both packed in the order in which they are read. Products with few rows or columns,
-// such as a low-rank adapter's, use operands in place instead.
+// such as a low-rank adapter's, use operands in place instead. Where a sum has few steps, as
+// in a product with the second factor of an adapter, most of the time goes into reading and
+// writing C; there tiles go along the rows of C, past panels of B that stay in the
+// second-level cache.
 package gemm
 
 //go:generate sh -c "cd asm && go run . -pkg gemm -out ../gemm_amd64.s -stubs ../stubs_amd64.go"

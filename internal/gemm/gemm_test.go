@@ -218,6 +218,8 @@ func testWorkers[T number](t *testing.T, mach *machine[T]) {
 		{blas.Trans, blas.NoTrans, 8, 1030, 531, 1, -2, 1},
 		{blas.Trans, blas.Trans, 97, 2305, 300, 1, 1, 2},
 		{blas.NoTrans, blas.Trans, 1, 1999, 1600, 1, 0, 0},
+		{blas.NoTrans, blas.Trans, 301, 213, 8, 1, 1, 0},
+		{blas.Trans, blas.NoTrans, 131, 2305, 60, -0.3, 0, 1},
 	} {
 		aRows, aCols, bRows, bCols := c.operands(rng)
 		a, b, out := newMatrix[T](rng, aRows, aCols, c.extra), newMatrix[T](rng, bRows, bCols, c.extra), newMatrix[T](rng, c.m, c.n, c.extra)

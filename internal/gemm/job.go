@@ -33,8 +33,9 @@ var (
 const (
 	// grain is how many multiplications are worth a goroutine.
 	grain = 1 << 20
-	// patience is how long a helper looks for the next job. To start a goroutine on a
-	// processor that sleeps takes about as long, which is much for a small product.
+	// patience is how long a helper looks for the next job, and how long a worker waits for
+	// the last tasks of others. To start a goroutine on a processor that sleeps takes about
+	// as long, which is much for a small product.
 	patience = 100 * time.Microsecond
 )
 
@@ -132,14 +133,15 @@ func (j *job[T]) release() {
 	}
 }
 
-// await returns when n tasks are done. It spins for about as long as a thread takes to
-// sleep and wake up.
+// await returns when n tasks are done. It is as patient as a helper before it sleeps.
 func (j *job[T]) await(n int64) {
-	for range 64 {
+	if j.done.Load() >= n {
+		return
+	}
+	for began := time.Now(); time.Since(began) < patience; runtime.Gosched() {
 		if j.done.Load() >= n {
 			return
 		}
-		runtime.Gosched()
 	}
 	j.mu.Lock()
 	j.waiting.Add(1)

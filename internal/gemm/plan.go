@@ -74,6 +74,8 @@ func makePlan[T number](e *engine[T], c call[T], workers int) plan[T] {
 	if c.k <= alongRowsMost && pl.packB && !pl.packOnTheWay {
 		pl.alongRows = true
 		pl.blockCols = min(pl.blockCols, alongRowsB/c.k/s.cols*s.cols)
+		// Low blocks cost nothing here: each row of tiles passes all of b anyway.
+		pl.blockRows = min(pl.blockRows, max(1, c.m/s.rows/(4*blocksEach*workers))*s.rows)
 	}
 	pl.packA = pl.blockCols > 4*s.cols && !pl.alongRows
 
