@@ -27,12 +27,15 @@ func beginTraining(m models.Adaptable, a *adapter.Adapter, opts models.TrainOpti
 	s := &startingPoint{initial: map[string]*adapter.LowRank{}}
 	frozen := &adapter.Adapter{Path: a.Path}
 	for _, e := range a.Entries {
-		if u, ok := adapter.LowRankOf(e.Update); ok && !u.Embedding {
-			if e.Update.Kind() != u.Kind() {
-				return nil, formats.Usagef("an adapter of kind %s cannot start from a part of the base", e.Update.Kind())
+		switch u := e.Update.(type) {
+		case *adapter.LowRank:
+			if !u.Embedding {
+				s.initial[e.Module] = u
+				frozen.Entries = append(frozen.Entries, e)
 			}
-			s.initial[e.Module] = u
-			frozen.Entries = append(frozen.Entries, e)
+		case *adapter.Replace:
+		default:
+			return nil, formats.Usagef("factors that are taken out of the base cannot be trained beside updates of kind %s (module %s)", u.Kind(), formats.Quote(e.Module))
 		}
 	}
 	if _, err := s.finished(a); err != nil {
@@ -45,12 +48,13 @@ func beginTraining(m models.Adaptable, a *adapter.Adapter, opts models.TrainOpti
 }
 
 // finished makes of the adapter that a model exports the one that is saved, an update of the unchanged
-// base: the factors that came out of the base are appended with the other sign,
+// base. It has the rank of both pairs of factors together, and a config that says the same scale for it:
 //
-//	s·(B·A − B₀·A₀) = s·[B −B₀]·[A; A₀]
+//	s·(B·A − B₀·A₀) = s·[B−B₀  B₀]·[A; A−A₀]
 //
-// so that the rank doubles, and the config says the same scale for it. It may be called at any step, as
-// often as one likes, and does not change the adapter that it is given.
+// PEFT's [B −B₀]·[A; A₀] has the same product as the difference of two large ones, of which factors in
+// 16 bits lose most; here they keep as many digits of what was learned as they have. It may be called at any
+// step and as often as one likes, and does not change the adapter that it is given.
 func (s *startingPoint) finished(trained *adapter.Adapter) (*adapter.Adapter, error) {
 	if s == nil {
 		return trained, nil
@@ -71,8 +75,12 @@ func (s *startingPoint) finished(trained *adapter.Adapter) (*adapter.Adapter, er
 		}
 		joined := *u
 		if first := s.initial[e.Module]; first != nil {
-			joined.A = adapter.Rows(u.A.Name, u.A, first.A)
-			joined.B = adapter.Columns(u.B.Name, u.B, adapter.Scaled(first.B, -1, first.B.DType))
+			moved, err := differences(u, first)
+			if err != nil {
+				return nil, err
+			}
+			joined.A = adapter.Rows(u.A.Name, u.A, moved.A)
+			joined.B = adapter.Columns(u.B.Name, moved.B, first.B)
 		}
 		out.Entries[i].Update = &joined
 		updates, modules = append(updates, &joined), append(modules, e.Module)
@@ -82,6 +90,29 @@ func (s *startingPoint) finished(trained *adapter.Adapter) (*adapter.Adapter, er
 	}
 	out.Config, out.Selection = cfg.Encode(), &cfg.Selection
 	return &out, nil
+}
+
+// differences returns how far the factors have moved.
+func differences(now, first *adapter.LowRank) (moved adapter.LowRank, err error) {
+	minus := func(x, y formats.Tensor) (formats.Tensor, error) {
+		to, err := x.Float32s()
+		if err != nil {
+			return x, err
+		}
+		from, err := y.Float32s()
+		if err != nil {
+			return x, err
+		}
+		for i := range to {
+			to[i] -= from[i]
+		}
+		return formats.FromFloat32s(x.Name, x.Shape, to), nil
+	}
+	if moved.A, err = minus(now.A, first.A); err != nil {
+		return moved, err
+	}
+	moved.B, err = minus(now.B, first.B)
+	return moved, err
 }
 
 // doubleRanks makes the config one of the updates, whose factors are those of the config or twice
