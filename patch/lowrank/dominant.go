@@ -33,6 +33,9 @@ func Dominant(ctx context.Context, op Operator, k int) (*SVD, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := checkFinite(m); err != nil {
+			return nil, err
+		}
 		return Exact(m, k)
 	}
 	g := &gram{op: op, n: n, wide: out < in}
@@ -238,8 +241,8 @@ func (s *krylov) best(k int) (exact bool, err error) {
 	}
 	exact = true
 	for j := range k {
-		// With M·v = σ·u it is σ·‖Mᵀu − σv‖.
-		exact = exact && residual[j] <= krylovSettle*krylovSettle*value(0)*value(j)
+		// With M·v = σ·u it is σ·‖Mᵀu − σv‖. A value that is nothing beside the largest is as good as 0.
+		exact = exact && residual[j] <= krylovSettle*krylovSettle*value(0)*max(value(j), krylovSettle*krylovSettle*value(0))
 	}
 	s.have = s.block
 	s.columns(s.basis, 0, s.have).Copy(&u)
