@@ -94,12 +94,12 @@ func freshLike(t *testing.T, name string) (m *patch.Model, a *adapter.Adapter, k
 }
 
 // The factors that are made of the weights are PEFT's, rank by rank and up to a sign that both factors of a
-// rank share. PEFT decomposes in float32: singular vectors are off by a few ulps of the largest singular value over the
-// gaps between the values, which are a tenth of them here.
-func TestInitLikePEFT(t *testing.T) {
+// rank share. PEFT decomposes in float32: singular vectors are off by some ulps of the largest singular value over the
+// gaps between the values.
+func TestInitOfWeights(t *testing.T) {
 	for _, name := range []string{"pissa", "pissa-rslora", "pissa-patterns", "olora", "olora-patterns"} {
 		t.Run(name, func(t *testing.T) {
-			_, a, kind := freshLike(t, name)
+			m, a, kind := freshLike(t, name)
 			golden, err := safetensors.Open(filepath.Join(initData, name+".safetensors"))
 			if err != nil {
 				t.Fatal(err)
@@ -119,15 +119,19 @@ func TestInitLikePEFT(t *testing.T) {
 			if want := 2*len(a.Entries) + 2; golden.Len() != want {
 				t.Errorf("PEFT has %d factors, want %d", golden.Len()-2, want-2)
 			}
-			var worstProduct, worstVector float64
+			var worst float64 // in units of the bound
 			for _, e := range a.Entries {
+				bound := 1e-6
+				if kind == patch.InitPiSSA {
+					bound /= smallestGap(t, m, e)
+				}
 				u := e.Update.(*adapter.LowRank)
 				got, err := lowrank.FromUpdate("", u)
 				if err != nil {
 					t.Fatal(err)
 				}
 				want := &lowrank.Product{A: factor(e.Module + ".lora_A.weight"), B: factor(e.Module + ".lora_B.weight"), S: u.Scale}
-				worstProduct = max(worstProduct, lowrank.Distance(got, want)/lowrank.Norm(want))
+				worst = max(worst, lowrank.Distance(got, want)/lowrank.Norm(want)/bound)
 				for k := range got.Rank() {
 					rowA, rowB := mat.Row(nil, k, want.A), mat.Col(nil, k, want.B)
 					gotA, gotB := mat.NewVecDense(len(rowA), mat.Row(nil, k, got.A)), mat.NewVecDense(len(rowB), mat.Col(nil, k, got.B))
@@ -136,7 +140,7 @@ func TestInitLikePEFT(t *testing.T) {
 					var da, db mat.VecDense
 					da.AddScaledVec(a, -sign, gotA)
 					db.AddScaledVec(b, -sign, gotB)
-					worstVector = max(worstVector, mat.Norm(&da, 2)/mat.Norm(a, 2), mat.Norm(&db, 2)/mat.Norm(b, 2))
+					worst = max(worst, mat.Norm(&da, 2)/mat.Norm(a, 2)/bound, mat.Norm(&db, 2)/mat.Norm(b, 2)/bound)
 					if kind == patch.InitPiSSA { // σ is split in halves
 						near := mat.Norm(gotA, 2) / mat.Norm(gotB, 2)
 						if !(math.Abs(near-1) < 1e-6) {
@@ -145,16 +149,33 @@ func TestInitLikePEFT(t *testing.T) {
 					}
 				}
 			}
-			t.Logf("largest relative differences: product %.1e, vectors %.1e", worstProduct, worstVector)
-			bound := 2e-5
-			if kind == patch.InitOLoRA { // nothing is divided by a gap
-				bound = 1e-6
-			}
-			if !(worstProduct <= bound) || !(worstVector <= bound) {
-				t.Errorf("products are off by %g, vectors by %g", worstProduct, worstVector)
+			t.Logf("the largest difference is %.2g of what it may be", worst)
+			if !(worst <= 1) {
+				t.Errorf("factors or products are off by %g times what they may be", worst)
 			}
 		})
 	}
+}
+
+// smallestGap returns the smallest distance of singular values of a module's weight, of those that the factors have and the
+// next, relative to the largest.
+func smallestGap(t *testing.T, m *patch.Model, e adapter.Entry) float64 {
+	t.Helper()
+	site, _ := m.Site(e.Module)
+	w, err := lowrank.Read("", site.Weight)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := int(e.Update.(*adapter.LowRank).Rank())
+	d, err := lowrank.Exact(w, r+1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gap := 1.0
+	for i := range r {
+		gap = min(gap, (d.S[i]-d.S[i+1])/d.S[0])
+	}
+	return gap
 }
 
 // What pissa leaves of a weight is the best that a rank can do, also of a layer that is too large to decompose
@@ -219,7 +240,7 @@ type fixedScale struct {
 func (s fixedScale) Of(string) (int64, float64, error) { return s.r, s.scale, nil }
 
 // checkOrthogonal checks what PEFT's orthogonal start is: both factors have half the rank, in directions of the
-// ranks' space at right angles to each other, and elements of deviation √½/10. float32 leaves an ulp of each element
+// ranks' space at right angles to each other, and elements of deviation √½/10. float32 leaves a few ulps of each element
 // in the product.
 func checkOrthogonal(t *testing.T, name string, a, b *mat.Dense) {
 	t.Helper()
@@ -227,7 +248,7 @@ func checkOrthogonal(t *testing.T, name string, a, b *mat.Dense) {
 	out, _ := b.Dims()
 	var ba mat.Dense
 	ba.Mul(b, a)
-	if off := mat.Norm(&ba, 2) / mat.Norm(a, 2) / mat.Norm(b, 2); !(off <= 1e-7) {
+	if off := mat.Norm(&ba, 2) / mat.Norm(a, 2) / mat.Norm(b, 2); !(off <= 1e-6) {
 		t.Errorf("%s: B·A is %g of B and A", name, off)
 	}
 	for what, m := range map[string]*mat.Dense{"A": a, "B": b} {
@@ -243,7 +264,7 @@ func checkOrthogonal(t *testing.T, name string, a, b *mat.Dense) {
 		n := float64(rows * cols)
 		deviation := mat.Norm(m, 2) / math.Sqrt(n)
 		// Half of the numbers are free.
-		if want := math.Sqrt(0.5) / 10; math.Abs(deviation/want-1) > 4/math.Sqrt(n) {
+		if want := math.Sqrt(0.5) / 10; math.Abs(deviation/want-1) > 6/math.Sqrt(n) {
 			t.Errorf("%s: elements of %s have the deviation %g, want %g", name, what, deviation, want)
 		}
 	}
