@@ -61,7 +61,6 @@ func TestDominant(t *testing.T) {
 		{"flat, tall", 420, 290, 6, nil},
 		{"flat, wide", 290, 420, 6, nil},
 		{"flat, begun again", 300, 310, 60, nil},
-		{"slow", 300, 300, 9, func(i int) float64 { return 1 / math.Sqrt(float64(i+1)) }},
 		{"steep", 300, 320, 9, func(i int) float64 { return math.Exp(-float64(i)) }},
 		{"equal", 310, 280, 9, func(i int) float64 { return float64(5 - min(4, i/7)) }},
 		{"of rank 4", 300, 280, 9, func(i int) float64 { return float64(max(0, 4-i)) }},
