@@ -82,7 +82,7 @@ func ExampleInit() {
 	check(err)
 	scaling, err := cfg.Scaling()
 	check(err)
-	fresh, err := patch.Init(sites, scaling, patch.InitDefault, false, 1)
+	fresh, err := patch.Init(context.Background(), sites, scaling, patch.InitOptions{Weights: patch.InitDefault, Seed: 1})
 	check(err)
 	fresh.Config = cfg.Encode()
 	check(peft.Write(out, fresh))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/seed-b982eded/graft/formats"
 	"github.com/seed-b982eded/graft/formats/adapter"
 	"github.com/seed-b982eded/graft/formats/open"
 	"github.com/seed-b982eded/graft/formats/peft"
@@ -22,24 +23,30 @@ func initCommand() *cli.Command {
 		Usage:     "make a fresh adapter for a base, without training",
 		UsageText: "graft init --base B --target-modules LIST|REGEX|all-linear --rank N --alpha X --out ADAPTER",
 		Description: "Factors start as PEFT starts them: A random, B zero, so that the adapter changes nothing\n" +
-			"until it is trained. The result loads in PEFT.",
-		Flags:  slices.Concat([]cli.Flag{baseFlag()}, loraFlags(), outputFlags("the adapter")),
+			"until it is trained. The result loads in PEFT. Where factors are made of the weights (pissa, olora),\n" +
+			"--residual writes the base that they belong to: W − s·B·A. On it the adapter gives the base's own outputs.",
+		Flags:  slices.Concat([]cli.Flag{baseFlag()}, loraFlags(), []cli.Flag{residualFlag()}, outputFlags("the adapter")),
 		Action: initAction,
 	}
 }
 
 type initResult struct {
-	Schema  string       `json:"schema"`
-	Base    string       `json:"base"`
-	Out     string       `json:"out"`
-	DryRun  bool         `json:"dry_run,omitempty"`
-	Params  int64        `json:"parameters"`
-	Bytes   int64        `json:"bytes"`
-	Modules []moduleInfo `json:"modules"`
+	Schema   string       `json:"schema"`
+	Base     string       `json:"base"`
+	Out      string       `json:"out"`
+	Residual string       `json:"residual,omitempty"` // the base that was made for the adapter
+	DryRun   bool         `json:"dry_run,omitempty"`
+	Params   int64        `json:"parameters"`
+	Bytes    int64        `json:"bytes"`
+	Modules  []moduleInfo `json:"modules"`
 }
 
 func initAction(c *cli.Context) error {
 	if err := noPaths(c); err != nil {
+		return err
+	}
+	rest, err := residualPath(c)
+	if err != nil {
 		return err
 	}
 	co := newConsole(c)
@@ -48,10 +55,6 @@ func initAction(c *cli.Context) error {
 		return err
 	}
 	defer base.Close()
-	a, err := freshAdapter(c, base)
-	if err != nil {
-		return err
-	}
 	out := outPath(c)
 	if err := publish.CheckApart(placeOf(base), out); err != nil {
 		return err
@@ -59,7 +62,23 @@ func initAction(c *cli.Context) error {
 	if err := co.checkReport(out, placeOf(base)); err != nil {
 		return err
 	}
-	res := &initResult{Schema: "graft.init/1", Base: base.Path(), Out: out, DryRun: c.Bool("dry-run")}
+	if rest != "" && overlap(rest, out) {
+		return formats.Usagef("residual %s overlaps output %s", formats.Quote(rest), formats.Quote(out))
+	}
+	a, err := freshAdapter(c, base)
+	if err != nil {
+		return err
+	}
+	var of *residual
+	if rest != "" {
+		if err := co.checkReport(rest); err != nil {
+			return err
+		}
+		if of, err = newResidual(c, rest, base, a); err != nil {
+			return err
+		}
+	}
+	res := &initResult{Schema: "graft.init/1", Base: base.Path(), Out: out, Residual: rest, DryRun: c.Bool("dry-run")}
 	res.Params, res.Bytes = adapterShape(a)
 	for _, e := range a.Entries {
 		u := e.Update.(*adapter.LowRank)
@@ -71,12 +90,20 @@ func initAction(c *cli.Context) error {
 		}
 		return co.emit(res, res.table)
 	}
-	if err := publishDir(out, c.Bool("force"), func(dir string) error { return peft.Write(dir, a) }); err != nil {
+	if of != nil {
+		err = of.write(c.Context, co, out, c.Bool("force"), a)
+	} else {
+		err = publishDir(out, c.Bool("force"), func(dir string) error { return peft.Write(dir, a) })
+	}
+	if err != nil {
 		return err
 	}
 	co.noteLeft(out)
 	return co.emit(res, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s parameters in %s, %s\n", out, countText(res.Params), countOf(len(res.Modules), "module"), sizeText(res.Bytes))
+		if rest != "" {
+			fmt.Fprintf(w, "%s: the base that it belongs to, %s\n", rest, sizeText(base.Size()))
+		}
 	})
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"slices"
@@ -27,7 +28,7 @@ func loraFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "rank-pattern", Usage: "`KEY=RANK` for modules whose path ends with KEY, a regular expression; the first match counts"},
 		&cli.StringSliceFlag{Name: "alpha-pattern", Usage: "`KEY=ALPHA`, in the same way"},
 		&cli.BoolFlag{Name: "use-rslora", Usage: "scale by alpha/√rank"},
-		&cli.StringFlag{Name: "init-lora-weights", Value: patch.InitDefault, Usage: "true (B zero), gaussian (B zero, A normal) or false (both random)"},
+		&cli.StringFlag{Name: "init-lora-weights", Value: patch.InitDefault, Usage: initWeightsUsage},
 		&cli.Uint64Flag{Name: "seed", Usage: "seed of everything random"},
 	}
 }
@@ -42,20 +43,20 @@ func freshAdapter(c *cli.Context, base *formats.Checkpoint) (*adapter.Adapter, e
 	if err != nil {
 		return nil, err
 	}
-	return newAdapter(m, cfg, c.Uint64("seed"))
+	return newAdapter(c.Context, newConsole(c), m, cfg, c.Uint64("seed"))
 }
 
 // newAdapter makes a fresh adapter with a config that PEFT reads the same way.
-func newAdapter(m *patch.Model, cfg *peft.Config, seed uint64) (*adapter.Adapter, error) {
+func newAdapter(ctx context.Context, co *console, m *patch.Model, cfg *peft.Config, seed uint64) (*adapter.Adapter, error) {
 	sites, err := patch.Select(m, cfg.Selection)
 	if err != nil {
 		return nil, err
 	}
-	return adapterOn(m, sites, cfg, seed)
+	return adapterOn(ctx, co, m, sites, cfg, seed)
 }
 
 // adapterOn makes a fresh adapter of the sites that a config selects.
-func adapterOn(m *patch.Model, sites []patch.Site, cfg *peft.Config, seed uint64) (*adapter.Adapter, error) {
+func adapterOn(ctx context.Context, co *console, m *patch.Model, sites []patch.Site, cfg *peft.Config, seed uint64) (*adapter.Adapter, error) {
 	if cfg.Selection.AllLinear {
 		cfg.Selection.AllLinear = false
 		cfg.Selection.TargetModules = patch.ShortNames(m, sites)
@@ -70,7 +71,7 @@ func adapterOn(m *patch.Model, sites []patch.Site, cfg *peft.Config, seed uint64
 	if err := checkPatternsUsed(sites, cfg); err != nil {
 		return nil, err
 	}
-	a, err := patch.Init(sites, scaling, cfg.InitWeights, cfg.FanInFanOut, seed)
+	a, err := freshFactors(ctx, co, m, sites, scaling, cfg, seed)
 	if err != nil {
 		return nil, err
 	}

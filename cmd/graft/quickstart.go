@@ -244,7 +244,7 @@ func (q *quickstart) train(ctx context.Context) error {
 	}
 	cfg := &peft.Config{R: 8, Alpha: 16, InitWeights: patch.InitDefault, TaskType: taskType(view), BaseModel: filepath.Join(q.out, "base")}
 	cfg.Selection.AllLinear = true
-	fresh, err := newAdapter(view, cfg, q.rep.Seed)
+	fresh, err := newAdapter(ctx, q.co, view, cfg, q.rep.Seed)
 	if err != nil {
 		return err
 	}

@@ -143,7 +143,7 @@ func trainAction(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		return showTrainPlan(co, l.model, l.source, opts, out)
 	}
-	job := &trainJob{model: l.model, source: l.source, opts: opts, out: out, force: c.Bool("force"), co: co, classes: l.classes, texts: reads.Task != data.LanguageModel}
+	job := &trainJob{model: l.model, from: l.from, source: l.source, opts: opts, out: out, force: c.Bool("force"), co: co, classes: l.classes, texts: reads.Task != data.LanguageModel}
 	res, err := job.run(c.Context)
 	if err != nil {
 		return err
@@ -226,6 +226,7 @@ type trainJob struct {
 	out     string
 	force   bool
 	co      *console
+	from    *startingPoint
 	texts   bool     // whole texts are learned
 	classes []string // that a head is trained to tell
 }
@@ -260,6 +261,9 @@ func (j *trainJob) run(ctx context.Context) (*trainResult, error) {
 		return nil, err
 	}
 	trained, err := j.model.Export()
+	if err == nil {
+		trained, err = j.from.finished(trained)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 type lesson struct {
 	model   models.Adaptable
 	start   *adapter.Adapter
+	from    *startingPoint
 	source  train.Source
 	held    train.Source // nil if nothing is held out
 	classes []string
@@ -53,7 +54,7 @@ func (l *lesson) prepare(c *cli.Context, co *console, reads data.ReadOptions, ba
 		if l.model, err = models.Load(base); err != nil {
 			return err
 		}
-		if err := l.model.Train(l.start, models.TrainOptions{Dropout: c.Float64("lora-dropout")}); err != nil {
+		if err := l.begin(c, l.start); err != nil {
 			return err
 		}
 	}
@@ -138,7 +139,14 @@ func (l *lesson) loadText(c *cli.Context, task data.Task, base *formats.Checkpoi
 	} else if len(records[0].Sentences) == 2 && !t.scored && c.Int("batch-size") < 2 {
 		return formats.Usagef("--batch-size must be 2 or more: pairs learn from the others of their batch (got %d)", c.Int("batch-size"))
 	}
-	return l.model.Train(start, models.TrainOptions{Dropout: c.Float64("lora-dropout")})
+	return l.begin(c, start)
+}
+
+// begin puts the adapter that is trained on the model.
+func (l *lesson) begin(c *cli.Context, a *adapter.Adapter) (err error) {
+	takenOut := !c.IsSet("adapter") && patch.ChangesBase(c.String("init-lora-weights"))
+	l.from, err = beginTraining(l.model, a, models.TrainOptions{Dropout: c.Float64("lora-dropout")}, takenOut)
+	return err
 }
 
 // withHead adds the head to an adapter and its config.
@@ -203,7 +211,7 @@ func freshTextAdapter(c *cli.Context, base *formats.Checkpoint, m models.Adaptab
 	if len(kept) == 0 {
 		return nil, formats.Unfitf(base.Path(), "", "--target-modules selects no layer below the head")
 	}
-	a, err := adapterOn(view, kept, cfg, c.Uint64("seed"))
+	a, err := adapterOn(c.Context, newConsole(c), view, kept, cfg, c.Uint64("seed"))
 	if err != nil {
 		return nil, err
 	}

@@ -55,6 +55,20 @@ func TestAdaptersForPEFT(t *testing.T) {
 		start := fixture("tiny-llama", "reference", "all-r4-rslora", "init")
 		mergeAndCheck(t, fixture("tiny-llama"), trainTiny(t, "--adapter", start))
 	})
+	// Whatever factors start from, what is trained belongs to the base as it was.
+	for _, kind := range []string{"pissa", "pissa_niter_8", "olora", "orthogonal"} {
+		t.Run("train from "+kind, func(t *testing.T) {
+			mergeAndCheck(t, fixture("tiny-llama"), trainTiny(t, "--target-modules", "all-linear", "--rank", "6", "--alpha", "5", "--use-rslora",
+				"--rank-pattern", "v_proj=4", "--init-lora-weights", kind))
+		})
+	}
+	for _, kind := range []string{"pissa", "olora"} {
+		t.Run("residual of "+kind, func(t *testing.T) {
+			base, out := filepath.Join(t.TempDir(), "residual"), filepath.Join(t.TempDir(), "adapter")
+			graft(t, "init", "--quiet", "--base", fixture("tiny-llama"), "--target-modules", "q_proj,down_proj", "--init-lora-weights", kind, "--out", out, "--residual", base)
+			mergeAndCheck(t, base, out)
+		})
+	}
 	t.Run("quickstart", func(t *testing.T) {
 		out := filepath.Join(t.TempDir(), "q")
 		graft(t, "quickstart", "--quiet", "--out", out)

@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -20,11 +21,17 @@ func TestDecodersForPEFT(t *testing.T) {
 	}
 }
 
-// TestDecodersFreshSeed makes the decoders again with another seed, and runs the golden
-// tests on them.
+// TestDecodersFreshSeed makes the decoders again with another seed, and what PEFT takes out of their weights to start
+// from, and runs the golden tests on them.
 func TestDecodersFreshSeed(t *testing.T) {
 	full(t)
 	tree := t.TempDir()
-	t.Log(python(t, genPython, nil, "decoders.py", "--seed", strconv.FormatUint(seed(t), 10), "--out", filepath.Join(tree, "testdata", "models")))
+	s, data := strconv.FormatUint(seed(t), 10), filepath.Join(tree, "testdata", "models")
+	t.Log(python(t, genPython, nil, "decoders.py", "--seed", s, "--out", data))
 	golden(t, tree, "train/models", "^Test(DecodersMatch|DecodersTrain|DecoderSessions|DecoderRows|AllLinearOfDecoders)", 5*15)
+	if err := os.CopyFS(filepath.Join(data, "gpt2"), os.DirFS(fixture("models", "gpt2"))); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(python(t, genPython, nil, "inits.py", "--seed", s, "--models", data, "--out", filepath.Join(tree, "testdata", "init")))
+	golden(t, tree, "patch", "^TestInitO", 1+5+1)
 }

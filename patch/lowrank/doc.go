@@ -7,6 +7,9 @@
 //   - [Decompose] gives the singular value decomposition of a product, [SingularValues]
 //     the values alone. [SVD.Truncated] makes factors of a lower rank: the best ones
 //     (Eckart and Young, 1936).
+//   - Of a matrix that is no such product, [Leading] gives the triplets that approximate it well,
+//     [Dominant] the exact ones, and [LeadingQR] the first columns of its QR factorisation. A matrix that is too
+//     large to hold is an [Operator].
 //   - [RankForEnergy], [RankForError] and [RankForRelativeError] read a rank off a
 //     spectrum; [EffectiveRank] and [StableRank] describe one.
 //   - [Norm], [Distance], [Inner] and [Cosine] measure products; [Similarity] compares

@@ -16,16 +16,24 @@ const exactSide = 256
 // is captured grows no more: the error of the truncation is then the best one to about four
 // digits, however slowly the spectrum decays.
 func Leading(m *mat.Dense, k int) (*SVD, error) {
-	for _, x := range m.RawMatrix().Data {
-		if x-x != 0 {
-			return nil, formats.Unfitf("", "", "the matrix has elements that are not finite")
-		}
+	if err := checkFinite(m); err != nil {
+		return nil, err
 	}
 	out, in := m.Dims()
 	if side := min(out, in); side <= exactSide || 2*(k+oversample) >= side {
 		return Exact(m, k)
 	}
 	return Range(context.Background(), dense{m}, RangeOptions{Rank: k, Norm: mat.Norm(m, 2), Settled: 1e-5})
+}
+
+// checkFinite refuses what LAPACK does not end on.
+func checkFinite(m *mat.Dense) error {
+	for _, x := range m.RawMatrix().Data {
+		if x-x != 0 {
+			return formats.Unfitf("", "", "the matrix has elements that are not finite")
+		}
+	}
+	return nil
 }
 
 // dense is a full matrix as an operator.
