@@ -469,6 +469,7 @@ func TestEventErrorsEndTheRun(t *testing.T) {
 		}},
 		"save": {Save: func(Snapshot) error { return full }},
 	} {
+		opt.LogSteps = 5
 		r, err := Run(t.Context(), newBigram(3, nil), loaderOf(2, nil, coin()...), opt, events)
 		if !errors.Is(err, full) || r.State.GlobalStep != 5 {
 			t.Errorf("%s: step %d, %v", name, r.State.GlobalStep, err)
