@@ -55,10 +55,10 @@ const DefaultEmbeddingRate = 1e-6
 // torch's LayerNorm alone, has it for the weights of an RMSNorm too.
 func LoRAPlusGroups(params []models.Param, l LoRAPlus, rate, decay float64) ([]Group, error) {
 	if !(l.Ratio > 0) || !finite(l.Ratio) {
-		return nil, formats.Usagef("LoRA+ ratio (got %v, want more than 0)", l.Ratio)
+		return nil, formats.Usagef("ratio of LoRA+ (got %v, want more than 0)", l.Ratio)
 	}
 	if !(l.EmbeddingRate >= 0) || !finite(l.EmbeddingRate) {
-		return nil, formats.Usagef("LoRA+ learning rate of embeddings (got %v, want at least 0)", l.EmbeddingRate)
+		return nil, formats.Usagef("learning rate of embeddings in LoRA+ (got %v, want at least 0)", l.EmbeddingRate)
 	}
 	groups := TrainerGroups(params, decay)
 	for i, p := range params {

@@ -59,7 +59,7 @@ func trainCommand() *cli.Command {
 			"The same seed gives the same bytes, on any number of processors. Ctrl-C stops after the\n" +
 			"step and leaves what was learned as OUT/checkpoint-N, from which the same command with\n" +
 			"--resume goes on to the bytes of a run that was not stopped. So it does after a crash from\n" +
-			"the checkpoints of --save-steps. Factors on embeddings have a LoRA+ rate of their own.",
+			"the checkpoints of --save-steps.",
 		Flags:  slices.Concat(start, configFlags(), loraFlags(), dataFlags("training data"), loop, outputFlags("the adapter")),
 		Action: trainAction,
 	}
@@ -140,6 +140,13 @@ func trainAction(c *cli.Context) error {
 	}
 	kept := &checkpoints{out: out, every: opts.SaveSteps, limit: c.Int("save-total-limit")}
 	kept.print = sync.OnceValues(func() (*trainFingerprint, error) { return l.fingerprint(c, base) })
+	var stage *atomicfile.Stage
+	if (opts.SaveSteps > 0 || c.Bool("resume")) && !c.Bool("dry-run") { // nobody else may write checkpoints meanwhile
+		if stage, err = atomicfile.NewDir(out, atomicfile.Options{Force: true}); err != nil {
+			return err
+		}
+		defer stage.Abort()
+	}
 	if c.Bool("resume") {
 		if opts.Resume, err = kept.resume(co); err != nil {
 			return err
@@ -151,7 +158,7 @@ func trainAction(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		return showTrainPlan(co, l.model, l.source, opts, out)
 	}
-	job := &trainJob{model: l.model, source: l.source, opts: opts, out: out, force: c.Bool("force"), co: co, kept: kept, classes: l.classes, texts: reads.Task != data.LanguageModel}
+	job := &trainJob{model: l.model, source: l.source, opts: opts, out: out, force: c.Bool("force"), co: co, kept: kept, stage: stage, classes: l.classes, texts: reads.Task != data.LanguageModel}
 	res, err := job.run(c.Context)
 	if err != nil {
 		return err
@@ -238,22 +245,16 @@ type trainJob struct {
 	out     string
 	force   bool
 	co      *console
-	kept    *checkpoints // nil where none are written
-	texts   bool         // whole texts are learned
-	classes []string     // that a head is trained to tell
+	kept    *checkpoints      // nil where none are written
+	stage   *atomicfile.Stage // of out, where it is claimed from the start; nil else
+	texts   bool              // whole texts are learned
+	classes []string          // that a head is trained to tell
 }
 
 // run trains and publishes the adapter's directory. An interruption publishes what was
 // learned so far as checkpoint-N in it, and is an error.
 func (j *trainJob) run(ctx context.Context) (*trainResult, error) {
 	began := time.Now()
-	stage, err := j.claim()
-	if err != nil {
-		return nil, err
-	}
-	if stage != nil {
-		defer stage.Abort()
-	}
 	var b *bar
 	events := train.Events{
 		Start: func(p train.Plan) {
@@ -280,39 +281,30 @@ func (j *trainJob) run(ctx context.Context) (*trainResult, error) {
 	if err != nil {
 		return nil, j.left(ctx, err, result)
 	}
-	if err := j.publish(stage, &result.State); err != nil {
+	if err := j.publish(&result.State); err != nil {
 		return nil, j.left(ctx, err, result)
 	}
 	j.co.noteLeft(j.out)
 	return j.result(result, time.Since(began))
 }
 
-// claim keeps others from the output while checkpoints are written into it. Without them
-// nil is returned, and the output is claimed when it is written.
-func (j *trainJob) claim() (*atomicfile.Stage, error) {
-	if j.kept == nil || j.opts.SaveSteps == 0 && j.opts.Resume == nil {
-		return nil, nil
-	}
-	return atomicfile.NewDir(j.out, atomicfile.Options{Force: true})
-}
-
 // publish makes the output appear, with the checkpoints that stay.
-func (j *trainJob) publish(stage *atomicfile.Stage, state *train.TrainerState) error {
-	if stage == nil {
+func (j *trainJob) publish(state *train.TrainerState) error {
+	if j.stage == nil {
 		return publishDir(j.out, j.force, func(dir string) error { return j.write(dir, *state) })
 	}
 	if err := checkTrainOut(j.out, j.force, true); err != nil {
 		return err // something appeared meanwhile
 	}
-	err := j.kept.carry(stage.Path(), state.BestGlobalStep)
+	err := j.kept.carry(j.stage.Path(), state.BestGlobalStep)
 	if err == nil {
 		j.kept.nameBest(state)
-		err = j.write(stage.Path(), *state)
+		err = j.write(j.stage.Path(), *state)
 	}
 	if err != nil {
-		return finalName(err, stage.Path(), j.out)
+		return finalName(err, j.stage.Path(), j.out)
 	}
-	return stage.Publish()
+	return j.stage.Publish()
 }
 
 // left saves what an interrupted run has learned, and says what stays of one that failed.
@@ -381,7 +373,7 @@ func (j *trainJob) result(r train.Result, took time.Duration) (*trainResult, err
 			res.Loss = p.Loss
 		case p.Step == 0:
 			res.EvalBefore, res.ScoresBefore = &p.Loss, p.Scores
-		case !j.opts.LoadBest || p.Step == *state.BestGlobalStep:
+		case !j.opts.LoadBest || state.BestGlobalStep == nil || p.Step == *state.BestGlobalStep:
 			res.EvalAfter, res.ScoresAfter = &p.Loss, p.Scores
 		}
 	}

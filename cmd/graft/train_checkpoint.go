@@ -142,7 +142,7 @@ func readFacts(dir string) (*checkpointFacts, error) {
 	}
 	facts := &checkpointFacts{}
 	if err := json.Unmarshal(text, facts); err != nil {
-		return nil, formats.Rejectf(path, "", "not a checkpoint's facts: %v", err)
+		return nil, formats.Rejectf(path, "", "not what a checkpoint is described by")
 	}
 	if facts.Schema != checkpointSchema {
 		return nil, formats.Rejectf(path, "", "schema (got %s, want %s)", formats.Quote(facts.Schema), checkpointSchema)

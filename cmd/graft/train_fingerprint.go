@@ -49,7 +49,7 @@ func (l *lesson) fingerprint(c *cli.Context, base *formats.Checkpoint) (*trainFi
 		f.Settings[name] = fmt.Sprint(value)
 	}
 	var err error
-	if f.Inputs["base"], err = baseSum(c.Context, base); err != nil {
+	if f.Inputs["base"], err = baseSum(base); err != nil {
 		return nil, err
 	}
 	if f.Inputs["training data"], err = examplesSum(l.set); err != nil {
@@ -67,11 +67,12 @@ func (l *lesson) fingerprint(c *cli.Context, base *formats.Checkpoint) (*trainFi
 }
 
 // baseSum sums up all that a model computes with: the weights as they lie in their files,
-// and the files that say what to do with them.
-func baseSum(ctx context.Context, base *formats.Checkpoint) (string, error) {
+// and the files that say what to do with them. An interruption is when it may be wanted, so
+// none stops it.
+func baseSum(base *formats.Checkpoint) (string, error) {
 	tensors := slices.Collect(base.Tensors())
 	sums := make([][sha256.Size]byte, len(tensors))
-	err := parallel.Each(ctx, len(tensors), 0, func(i int) (err error) {
+	err := parallel.Each(context.Background(), len(tensors), 0, func(i int) (err error) {
 		sums[i], err = tensorHash(tensors[i])
 		return err
 	})

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -58,6 +60,28 @@ func trainOptions(c *cli.Context) train.Options {
 	return o
 }
 
+// changed reports whether a flag of the loop is set to another value than its default: a
+// file of flags may name them all.
+func changed(c *cli.Context, name string) bool {
+	if !c.IsSet(name) {
+		return false
+	}
+	for _, f := range slices.Concat(optimizerFlags(), checkpointFlags()) {
+		if f.Names()[0] != name {
+			continue
+		}
+		switch f := f.(type) {
+		case *cli.BoolFlag:
+			return c.Bool(name) != f.Value
+		case *cli.Float64Flag:
+			return c.Float64(name) != f.Value
+		case *cli.StringFlag:
+			return c.String(name) != f.Value
+		}
+	}
+	return true
+}
+
 // checkLoopFlags refuses flags of the loop that would take no effect.
 func checkLoopFlags(c *cli.Context) error {
 	held := c.IsSet("eval-data") || c.IsSet("eval-share")
@@ -80,7 +104,7 @@ func checkLoopFlags(c *cli.Context) error {
 		{"load-best-model-at-end", "--eval-data or --eval-share", held},
 		{"metric-for-best-model", "--eval-data or --eval-share", held},
 	} {
-		if c.IsSet(need.flag) && !need.ok {
+		if !need.ok && changed(c, need.flag) {
 			return formats.Usagef("--%s takes %s", need.flag, need.takes)
 		}
 	}
