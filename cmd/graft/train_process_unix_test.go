@@ -70,13 +70,13 @@ func TestStoppedTrainingResumes(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "out"), filepath.Join(dir, "whole")); err != nil {
 		t.Fatal(err)
 	}
-	for _, how := range []string{"killed", "interrupted", "both"} {
+	for _, how := range []string{"killed", "both"} {
 		stops := 0
 		for try := 0; ; try++ {
 			p := startGraft(t, dir, endless("--resume")...)
-			sig := map[string]syscall.Signal{"killed": syscall.SIGKILL, "interrupted": syscall.SIGINT}[how]
+			sig := syscall.SIGKILL
 			if how == "both" {
-				sig = []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}[try%2]
+				sig = []syscall.Signal{syscall.SIGINT, syscall.SIGKILL, syscall.SIGTERM}[try%3]
 			}
 			if try < 6 { // later ones come to their end
 				time.Sleep(time.Duration(rand.Int64N(int64(whole)/2 + 1)))
@@ -84,6 +84,12 @@ func TestStoppedTrainingResumes(t *testing.T) {
 			}
 			code := p.code()
 			if code == 0 {
+				break
+			}
+			if _, err := os.Stat(filepath.Join(dir, "out", "adapter_config.json")); err == nil {
+				// It was killed between its last act and its end. The next run of the name
+				// removes what it had no time for.
+				runGraft(t, dir, 0, endless("--force")...)
 				break
 			}
 			if code != -1 && code != 130 {
