@@ -12,7 +12,7 @@ import (
 type AdamWConfig struct {
 	Beta1, Beta2 float64 // decay of the first and second moment, in [0, 1)
 	Eps          float64 // added to the root of the second moment; more than 0 as a float32
-	WeightDecay  float64 // decoupled; at least 0
+	WeightDecay  float64 // decoupled; at least 0; of parameters whose [Group] does not say
 }
 
 // DefaultAdamW has the constants of Hugging Face's Trainer: torch's, without decay.
@@ -29,25 +29,18 @@ var DefaultAdamW = AdamWConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}
 // Every operation on elements rounds to float32; the coefficients are made in
 // float64 and then rounded. The moments have the bits of torch on x86. Parameters
 // can differ in the last bit of a step, as the square root of torch's vector library
-// is not always the nearest number and this one is. Decay applies to every parameter.
+// is not always the nearest number and this one is.
 type AdamW struct {
-	cfg     AdamWConfig
-	params  []models.Param
-	moments []Moments
-	step    int
-	pow     [2]float64 // β1ᵗ and β2ᵗ
-}
-
-// Moments is the optimizer's state for one parameter, in the order of its Data.
-type Moments struct {
-	Name   string
-	First  []float32 // exp_avg in torch
-	Second []float32 // exp_avg_sq in torch
+	core
+	cfg AdamWConfig
+	pow [2]float64 // β1ᵗ and β2ᵗ
 }
 
 // NewAdamW returns an optimizer over params with zero state. It keeps the slices of
-// params and writes to their Data. Constants out of range are a [formats.ErrUsage].
-func NewAdamW(params []models.Param, cfg AdamWConfig) (*AdamW, error) {
+// params and writes to their Data. groups has one entry for each, or is nil: then all
+// have the learning rate itself and cfg's weight decay. Constants out of range are a
+// [formats.ErrUsage].
+func NewAdamW(params []models.Param, groups []Group, cfg AdamWConfig) (*AdamW, error) {
 	switch {
 	case !(cfg.Beta1 >= 0 && cfg.Beta1 < 1):
 		return nil, formats.Usagef("beta1 (got %v, want at least 0 and less than 1)", cfg.Beta1)
@@ -56,37 +49,28 @@ func NewAdamW(params []models.Param, cfg AdamWConfig) (*AdamW, error) {
 	case !(float32(cfg.Eps) > 0) || math.IsInf(cfg.Eps, 0):
 		// torch takes 0 and then divides 0 by 0 where a gradient is 0.
 		return nil, formats.Usagef("epsilon (got %v, want more than 0)", cfg.Eps)
-	case !(cfg.WeightDecay >= 0) || math.IsInf(cfg.WeightDecay, 0):
-		return nil, formats.Usagef("weight decay (got %v, want at least 0)", cfg.WeightDecay)
 	}
-	o := &AdamW{cfg: cfg, params: params, moments: make([]Moments, len(params)), pow: [2]float64{1, 1}}
-	for i, p := range params {
-		if len(p.Grad) != len(p.Data) {
-			return nil, formats.Usagef("parameter %s: gradient length (got %d, want %d)",
-				formats.Quote(p.Name), len(p.Grad), len(p.Data))
-		}
-		o.moments[i] = Moments{
-			Name:   p.Name,
-			First:  make([]float32, len(p.Data)),
-			Second: make([]float32, len(p.Data)),
-		}
+	c, err := newCore(params, groups, cfg.WeightDecay, true, true)
+	if err != nil {
+		return nil, err
 	}
-	return o, nil
+	return &AdamW{core: c, cfg: cfg, pow: [2]float64{1, 1}}, nil
 }
 
-// Step moves all parameters once along their Grad, which it does not clear.
+// Step implements [Optimizer].
 func (o *AdamW) Step(lr float64) {
 	o.advance()
 	var (
-		decay   = float32(1 - float64(lr*o.cfg.WeightDecay))
 		grow1   = float32(1 - o.cfg.Beta1)
 		keep2   = float32(o.cfg.Beta2)
 		grow2   = float32(1 - o.cfg.Beta2)
 		correct = float32(math.Sqrt(1 - o.pow[1]))
-		rate    = float32(lr / (1 - o.pow[0]))
 		eps     = float32(o.cfg.Eps)
 	)
 	for i, p := range o.params {
+		own := lr * o.groups[i].Rate
+		decay := float32(1 - float64(own*o.groups[i].Decay))
+		rate := float32(own / (1 - o.pow[0]))
 		first, second := o.moments[i].First, o.moments[i].Second
 		// The conversions keep the compiler from fusing anything else, which it may do
 		// on some machines and not on others.
@@ -118,56 +102,10 @@ func (o *AdamW) advance() {
 // the bits, so rounding it once more cannot go wrong.
 func sqrt32(x float32) float32 { return float32(math.Sqrt(float64(x))) }
 
-// ZeroGrad clears the gradients of all parameters.
-func (o *AdamW) ZeroGrad() {
-	for _, p := range o.params {
-		clear(p.Grad)
-	}
-}
-
-// Steps returns how many steps were done, those before a restore included.
-func (o *AdamW) Steps() int { return o.step }
-
-// Moments returns the state, one entry a parameter in their order. The slices are
-// the optimizer's own: copy what must outlive the next step.
-func (o *AdamW) Moments() []Moments { return o.moments }
-
-// Restore copies saved moments into the optimizer and sets the number of steps
-// done. It needs every parameter exactly once, by name and in any order; else it
-// returns a [formats.ErrInput] and changes nothing.
+// Restore implements [Optimizer].
 func (o *AdamW) Restore(steps int, saved []Moments) error {
-	if steps < 0 {
-		return formats.Rejectf("", "", "optimizer state: steps (got %d, want at least 0)", steps)
-	}
-	byName := make(map[string]Moments, len(saved))
-	for _, m := range saved {
-		if _, twice := byName[m.Name]; twice {
-			return formats.Rejectf("", m.Name, "optimizer state given twice")
-		}
-		byName[m.Name] = m
-	}
-	for _, own := range o.moments {
-		m, ok := byName[own.Name]
-		switch {
-		case !ok:
-			return formats.Rejectf("", own.Name, "no optimizer state")
-		case len(m.First) != len(own.First) || len(m.Second) != len(own.Second):
-			return formats.Rejectf("", own.Name, "optimizer state lengths (got %d and %d, want %d)",
-				len(m.First), len(m.Second), len(own.First))
-		}
-		delete(byName, own.Name)
-	}
-	for _, m := range saved {
-		if _, left := byName[m.Name]; left {
-			return formats.Rejectf("", m.Name, "optimizer state for a parameter that is not trained")
-		}
-	}
-	for _, m := range saved {
-		byName[m.Name] = m
-	}
-	for _, own := range o.moments {
-		copy(own.First, byName[own.Name].First)
-		copy(own.Second, byName[own.Name].Second)
+	if err := o.core.Restore(steps, saved); err != nil {
+		return err
 	}
 	o.step, o.pow = 0, [2]float64{1, 1}
 	for range steps {

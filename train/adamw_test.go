@@ -70,7 +70,7 @@ func TestAdamWEqualsTorch(t *testing.T) {
 	}
 	for _, c := range g.AdamW {
 		params := paramsOf(c.Start, c.Start)
-		optim, err := NewAdamW(params, AdamWConfig{Beta1: c.Beta1, Beta2: c.Beta2, Eps: c.Eps, WeightDecay: c.WeightDecay})
+		optim, err := NewAdamW(params, nil, AdamWConfig{Beta1: c.Beta1, Beta2: c.Beta2, Eps: c.Eps, WeightDecay: c.WeightDecay})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +122,7 @@ func TestSchedulesEqualTransformers(t *testing.T) {
 		t.Fatal("no cases")
 	}
 	for _, c := range g.Schedules {
-		s, err := NewSchedule(c.Kind, c.Total, c.Warmup, 0)
+		s, err := NewSchedule(c.Total, ScheduleConfig{Kind: c.Kind, WarmupSteps: c.Warmup})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,12 +173,12 @@ func TestNewAdamWRefuses(t *testing.T) {
 		"decay below 0":  {Beta1: 0.9, Beta2: 0.9, Eps: 1, WeightDecay: -1},
 		"decay infinite": {Beta1: 0.9, Beta2: 0.9, Eps: 1, WeightDecay: math.Inf(1)},
 	} {
-		if _, err := NewAdamW(nil, cfg); !errors.Is(err, formats.ErrUsage) {
+		if _, err := NewAdamW(nil, nil, cfg); !errors.Is(err, formats.ErrUsage) {
 			t.Errorf("%s: got %v, want a usage error", name, err)
 		}
 	}
 	short := []models.Param{{Name: "p", Data: make([]float32, 2), Grad: make([]float32, 1)}}
-	if _, err := NewAdamW(short, DefaultAdamW); !errors.Is(err, formats.ErrUsage) {
+	if _, err := NewAdamW(short, nil, DefaultAdamW); !errors.Is(err, formats.ErrUsage) {
 		t.Errorf("short gradient: got %v, want a usage error", err)
 	}
 }
@@ -186,7 +186,7 @@ func TestNewAdamWRefuses(t *testing.T) {
 func TestRestore(t *testing.T) {
 	values := [][]float32{{1, 2}, {3}}
 	fresh := func() *AdamW {
-		o, err := NewAdamW(paramsOf(values, values), DefaultAdamW)
+		o, err := NewAdamW(paramsOf(values, values), nil, DefaultAdamW)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -239,14 +239,16 @@ func moment(name string, n int) Moments {
 
 func TestNewScheduleRefuses(t *testing.T) {
 	for _, c := range []struct {
-		kind         string
-		total, steps int
-		ratio        float64
+		total int
+		ScheduleConfig
 	}{
-		{"polynomial", 10, 0, 0}, {Cosine, 0, 0, 0}, {Cosine, 10, -1, 0}, {Cosine, 10, 0, -0.1},
-		{Cosine, 10, 0, 1.1}, {Cosine, 10, 0, math.NaN()},
+		{10, ScheduleConfig{Kind: "polynomial"}}, {0, ScheduleConfig{Kind: Cosine}},
+		{10, ScheduleConfig{Kind: Cosine, WarmupSteps: -1}}, {10, ScheduleConfig{Kind: Cosine, WarmupRatio: -0.1}},
+		{10, ScheduleConfig{Kind: Cosine, WarmupRatio: 1.1}}, {10, ScheduleConfig{Kind: Cosine, WarmupRatio: math.NaN()}},
+		{10, ScheduleConfig{Kind: CosineWithMinRate, MinRate: 1.1}}, {10, ScheduleConfig{Kind: CosineWithMinRate, MinRate: math.NaN()}},
+		{10, ScheduleConfig{Kind: Cosine, MinRate: 0.1}},
 	} {
-		if _, err := NewSchedule(c.kind, c.total, c.steps, c.ratio); !errors.Is(err, formats.ErrUsage) {
+		if _, err := NewSchedule(c.total, c.ScheduleConfig); !errors.Is(err, formats.ErrUsage) {
 			t.Errorf("%v: got %v, want a usage error", c, err)
 		}
 	}
@@ -260,7 +262,7 @@ func TestWarmupRatio(t *testing.T) {
 	}{
 		{10, 0, 0.25, 3}, {10, 4, 0.25, 4}, {10, 0, 0, 0}, {3, 0, 1, 3},
 	} {
-		s, err := NewSchedule(Linear, c.total, c.steps, c.ratio)
+		s, err := NewSchedule(c.total, ScheduleConfig{Kind: Linear, WarmupSteps: c.steps, WarmupRatio: c.ratio})
 		if err != nil || s.Warmup() != c.want {
 			t.Errorf("%v: got %d, %v", c, s.Warmup(), err)
 		}
@@ -269,7 +271,7 @@ func TestWarmupRatio(t *testing.T) {
 
 func BenchmarkAdamW(b *testing.B) {
 	values := [][]float32{make([]float32, 1<<20)}
-	o, err := NewAdamW(paramsOf(values, values), DefaultAdamW)
+	o, err := NewAdamW(paramsOf(values, values), nil, DefaultAdamW)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -9,7 +9,7 @@
 // # Choosing
 //
 // [Run] does everything a training command needs; [Options] has PEFT's and
-// Hugging Face's words and their defaults are in [DefaultOptions]. Use [AdamW],
+// Hugging Face's words and their defaults are in [DefaultOptions]. Use [AdamW], [SGD],
 // [Schedule] and [ClipGradNorm] alone only to write another loop. [Evaluate] is the
 // loss of a model on a source without training.
 //
@@ -19,7 +19,7 @@
 //
 // # Promises
 //
-// The arithmetic is that of torch.optim.AdamW, of the schedules and of the token
+// The arithmetic is that of torch.optim.AdamW and SGD, of PEFT's LoRA+, of the schedules and of the token
 // mean (num_items_in_batch) of Hugging Face's Trainer since version 4.46, and golden
 // numbers from both are part of the tests.
 //

@@ -13,8 +13,8 @@ type Events struct {
 	Evaluating func(done, all int)
 	// Point is called for every measurement, in the order of steps.
 	Point func(Point) error
-	// Save is called every [Options.SaveSteps] steps, but not after the last, with
-	// what is needed besides the model's parameters to go on from there. The snapshot
+	// Save is called every [Options.SaveSteps] steps, after an evaluation of the same step
+	// and not after the last step, with what is needed to go on from there. The snapshot
 	// is valid until Save returns.
 	Save func(Snapshot) error
 }
@@ -35,10 +35,11 @@ type Progress struct {
 
 // Result is how far a run came.
 type Result struct {
-	// Snapshot is the state after the last step that was completed. Its moments are
-	// the optimizer's own, which nothing changes any more.
+	// Snapshot is the state after the last step that was completed. After a finished run
+	// with [Options.LoadBest] its parameters, as those in the model, are the best ones.
 	Snapshot
 	Plan Plan
-	// Finished is true if every step and the last evaluation were done.
-	Finished bool
+	// Finished is true if every step and the last evaluation were done, or if the run
+	// stopped early as [Options.Patience] says, and Early in the latter case only.
+	Finished, Early bool
 }

@@ -10,10 +10,14 @@ import (
 // [DefaultOptions].
 type Options struct {
 	LearningRate float64 // the full rate, which the schedule scales
+	Optimizer    string  // [AdamWOptimizer], which no name is too, or [SGDOptimizer]
 	AdamW        AdamWConfig
-	Schedule     string // a kind of [Schedule]
-	WarmupSteps  int    // wins over WarmupRatio if not 0
+	SGD          SGDConfig
+	LoRAPlus     LoRAPlus // rates of factors; the zero value gives all the same
+	Schedule     string   // a kind of [Schedule]
+	WarmupSteps  int      // wins over WarmupRatio if not 0
 	WarmupRatio  float64
+	MinRate      float64 // the last share of the rate, of [CosineWithMinRate]
 
 	MaxSteps int     // optimizer steps; wins over Epochs if not 0
 	Epochs   float64 // passes over the data; the last may be a part of one
@@ -29,11 +33,22 @@ type Options struct {
 	LogSteps  int // steps between training points, at least 1
 	SaveSteps int // steps between calls of [Events.Save]; 0 makes none
 
+	// BestMetric is what evaluations are compared by, for the fields below and the state:
+	// loss, which no name is too, accuracy, f1, mse, pearson or spearman. Of loss and mse
+	// less is better.
+	BestMetric string
+	// LoadBest leaves the parameters of the best evaluation in the model at the end, and
+	// not those of the last step. It takes EvalSteps.
+	LoadBest bool
+	// Patience, unless it is 0, stops after so many evaluations in a row that are not
+	// better than the best one by more than Threshold. It takes EvalSteps.
+	Patience  int
+	Threshold float64
+
 	// BatchSize is only written into [TrainerState].
 	BatchSize int
-	// Resume goes on after the snapshot's step. The caller must have put the
-	// parameters of that step into the model, and must give the same data and options
-	// for the same result.
+	// Resume goes on after the snapshot's step. With the same model, data and options the
+	// result is that of a run that never stopped.
 	Resume *Snapshot
 }
 
@@ -107,7 +122,7 @@ func NewPlan(model Model, source Source, opt Options) (Plan, error) {
 }
 
 func (opt Options) schedule(steps int) (Schedule, error) {
-	return NewSchedule(opt.Schedule, steps, opt.WarmupSteps, opt.WarmupRatio)
+	return NewSchedule(steps, ScheduleConfig{opt.Schedule, opt.WarmupSteps, opt.WarmupRatio, opt.MinRate})
 }
 
 func (opt Options) check() error {
@@ -128,6 +143,15 @@ func (opt Options) check() error {
 		return formats.Usagef("steps between log entries (got %d, want at least 1)", opt.LogSteps)
 	case opt.SaveSteps < 0:
 		return formats.Usagef("steps between checkpoints (got %d, want at least 0)", opt.SaveSteps)
+	case opt.Patience < 0:
+		return formats.Usagef("early stopping patience (got %d, want at least 0)", opt.Patience)
+	case !(opt.Threshold >= 0) || !finite(opt.Threshold):
+		return formats.Usagef("early stopping threshold (got %v, want at least 0)", opt.Threshold)
+	case opt.Patience > 0 && (opt.Eval == nil || opt.EvalSteps == 0):
+		return formats.Usagef("stopping early takes held-out data and steps between evaluations")
+	case opt.LoadBest && (opt.Eval == nil || opt.EvalSteps == 0):
+		return formats.Usagef("loading the best model takes held-out data and steps between evaluations")
 	}
-	return nil
+	_, err := findMetric(opt.BestMetric)
+	return err
 }

@@ -2,8 +2,9 @@ package train
 
 import (
 	"context"
-	"errors"
 	"time"
+
+	"github.com/seed-b982eded/graft/train/models"
 )
 
 // Run trains model on source.
@@ -13,9 +14,8 @@ import (
 // optimizer moves the parameters, and the schedule is asked for the next rate.
 //
 // When ctx ends, the step in progress is completed and Run returns with ctx's cause;
-// nothing is evaluated or saved any more. After any error the result still holds the
-// last completed step, which matches the parameters in the model, so the caller can
-// save both. A loss or gradient that is not finite is [ErrDiverged] and leaves the
+// nothing is evaluated, reported or saved any more. After any error the result still
+// holds the last completed step, so that the caller can save it and resume from there. A loss or gradient that is not finite is [ErrDiverged] and leaves the
 // parameters as they were after the step before.
 func Run(ctx context.Context, model Model, source Source, opt Options, events Events) (Result, error) {
 	r, err := newRun(model, source, opt, events)
@@ -26,11 +26,10 @@ func Run(ctx context.Context, model Model, source Source, opt Options, events Ev
 		events.Start(r.plan)
 	}
 	err = r.train(ctx)
-	if err != nil {
-		// What was trained since the last point would otherwise go unreported.
-		err = errors.Join(err, r.flush())
+	if err == nil && r.best != nil {
+		err = setValues(valuesOf(r.params), r.best)
 	}
-	return Result{Snapshot: r.snapshot(), Plan: r.plan, Finished: err == nil}, err
+	return Result{Snapshot: r.snapshot(), Plan: r.plan, Finished: err == nil, Early: err == nil && r.done < r.plan.Steps}, err
 }
 
 // run is the state of one call of [Run].
@@ -41,14 +40,18 @@ type run struct {
 	events   Events
 	plan     Plan
 	schedule Schedule
-	optim    *AdamW
+	params   []models.Param
+	optim    Optimizer
 
 	done    int // steps
 	epoch   float64
 	tokens  int64
 	history []Point
-	pending pending // steps since the last point
+	pending Pending
 	clock   stopwatch
+
+	standing standing
+	best     []Values // at standing.step; nil unless they are loaded at the end
 }
 
 func newRun(model Model, source Source, opt Options, events Events) (*run, error) {
@@ -60,22 +63,24 @@ func newRun(model Model, source Source, opt Options, events Events) (*run, error
 	if err != nil {
 		return nil, err
 	}
-	optim, err := NewAdamW(model.Params(), opt.AdamW)
+	metric, err := findMetric(opt.BestMetric)
+	if err != nil {
+		return nil, err
+	}
+	params := model.Params()
+	optim, err := opt.optimizer(params)
 	if err != nil {
 		return nil, err
 	}
 	r := &run{
 		model: model, source: source, opt: opt, events: events,
-		plan: plan, schedule: schedule, optim: optim,
+		plan: plan, schedule: schedule, params: params, optim: optim,
+		standing: standing{metric: metric, threshold: opt.Threshold},
 	}
-	if from := opt.Resume; from != nil {
-		if err := optim.Restore(from.State.GlobalStep, from.Moments); err != nil {
+	if opt.Resume != nil {
+		if err := r.restore(opt.Resume); err != nil {
 			return nil, err
 		}
-		r.done = from.State.GlobalStep
-		r.epoch = from.State.Epoch
-		r.tokens = from.State.NumInputTokensSeen
-		r.history = append(r.history, from.State.LogHistory...)
 	}
 	r.clock = stopwatch{began: time.Now(), stepsLeft: plan.Steps - r.done, todo: r.evaluationsLeft()}
 	return r, nil
@@ -106,19 +111,17 @@ func (r *run) train(ctx context.Context) error {
 			return err
 		}
 	}
-	for r.done < r.plan.Steps {
+	for r.done < r.plan.Steps && !r.early() {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err := r.step(); err != nil {
 			return err
 		}
-		// A step after which the run may be left ends the log's window, so that a
-		// resumed run logs what an unbroken one does.
 		last := r.done == r.plan.Steps
 		evaluate := !last && due(r.done, r.opt.EvalSteps)
 		save := !last && due(r.done, r.opt.SaveSteps)
-		if last || evaluate || save || due(r.done, r.opt.LogSteps) {
+		if last || evaluate || due(r.done, r.opt.LogSteps) {
 			if err := r.flush(); err != nil {
 				return err
 			}
@@ -128,7 +131,7 @@ func (r *run) train(ctx context.Context) error {
 				return err
 			}
 		}
-		if save && r.events.Save != nil {
+		if save && r.events.Save != nil && !r.early() {
 			if err := r.events.Save(r.snapshot()); err != nil {
 				return err
 			}
@@ -136,6 +139,9 @@ func (r *run) train(ctx context.Context) error {
 	}
 	return r.evaluate(ctx)
 }
+
+// early reports whether the evaluations so far say that more steps are of no use.
+func (r *run) early() bool { return r.opt.Patience > 0 && r.standing.waited >= r.opt.Patience }
 
 // due reports whether something that happens every so many steps happens now.
 func due(step, every int) bool { return every > 0 && step%every == 0 }

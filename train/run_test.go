@@ -212,6 +212,7 @@ func TestResumeGivesTheBitsOfAnUnbrokenRun(t *testing.T) {
 		state   []byte
 		moments []Moments
 		table   []float32
+		pending Pending
 		at      int // of the metrics
 	}
 	seed := uint64(7)
@@ -230,11 +231,12 @@ func TestResumeGivesTheBitsOfAnUnbrokenRun(t *testing.T) {
 				state   []byte
 				moments []Moments
 				table   []float32
+				pending Pending
 				at      int
 			}{
 				state.Bytes(),
 				[]Moments{{m.Name, append([]float32(nil), m.First...), append([]float32(nil), m.Second...)}},
-				append([]float32(nil), whole.param.Data...), buf.Len(),
+				append([]float32(nil), whole.param.Data...), s.Pending, buf.Len(),
 			})
 			return nil
 		},
@@ -248,7 +250,11 @@ func TestResumeGivesTheBitsOfAnUnbrokenRun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		opt.Resume = &Snapshot{State: state, Moments: from.moments}
+		opt.Resume = &Snapshot{State: state, Moments: from.moments, Pending: from.pending}
+		if i%2 == 0 {
+			opt.Resume.Params = []Values{{"table", from.table}}
+			from.table = nil
+		}
 		model := newBigram(3, from.table)
 		rest, again, err := record(t, t.Context(), model, opt, Events{})
 		if err != nil {
@@ -279,18 +285,23 @@ func TestRunStopsAfterTheStep(t *testing.T) {
 	if !errors.Is(err, stop) || r.Finished || r.State.GlobalStep != 11 {
 		t.Fatalf("step %d, finished %v, %v", r.State.GlobalStep, r.Finished, err)
 	}
-	if !strings.Contains(metrics, `"step":11,"loss"`) {
-		t.Errorf("the steps since the last point are not reported:\n%s", metrics)
+	if r.Pending.Steps != 3 {
+		t.Errorf("steps since the last point (got %d, want 3)", r.Pending.Steps)
 	}
 
 	whole := newBigram(3, nil)
-	if _, _, err := record(t, t.Context(), whole, everyOption(), Events{}); err != nil {
+	all, _, err := record(t, t.Context(), whole, everyOption(), Events{})
+	if err != nil {
 		t.Fatal(err)
 	}
 	opt := everyOption()
 	opt.Resume = &r.Snapshot
-	if _, r, err = record(t, t.Context(), model, opt, Events{}); err != nil || !r.Finished {
+	rest, r, err := record(t, t.Context(), model, opt, Events{})
+	if err != nil || !r.Finished {
 		t.Fatal(err)
+	}
+	if metrics+rest != all {
+		t.Errorf("metrics\n%s%s\nwant\n%s", metrics, rest, all)
 	}
 	sameBits(t, "after a stop", model.param.Data, whole.param.Data)
 }
@@ -458,6 +469,7 @@ func TestEventErrorsEndTheRun(t *testing.T) {
 		}},
 		"save": {Save: func(Snapshot) error { return full }},
 	} {
+		opt.LogSteps = 5
 		r, err := Run(t.Context(), newBigram(3, nil), loaderOf(2, nil, coin()...), opt, events)
 		if !errors.Is(err, full) || r.State.GlobalStep != 5 {
 			t.Errorf("%s: step %d, %v", name, r.State.GlobalStep, err)

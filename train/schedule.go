@@ -2,6 +2,8 @@ package train
 
 import (
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
 )
@@ -12,7 +14,18 @@ const (
 	Constant = "constant" // the full rate after warm-up
 	Linear   = "linear"   // down to 0 at the last step, in a straight line
 	Cosine   = "cosine"   // down to 0 at the last step, along half a cosine
+
+	ConstantWithWarmup = "constant_with_warmup" // another name of [Constant]
+	CosineWithMinRate  = "cosine_with_min_lr"   // like [Cosine], down to a share of the rate
 )
+
+// ScheduleConfig describes a [Schedule].
+type ScheduleConfig struct {
+	Kind        string
+	WarmupSteps int     // at least 0
+	WarmupRatio float64 // share of the steps that is warm-up where WarmupSteps is 0, rounded up; 0 to 1
+	MinRate     float64 // Hugging Face's min_lr_rate, 0 to 1; of [CosineWithMinRate]
+}
 
 // Schedule gives the learning rate of each step as a share of the full one.
 //
@@ -20,34 +33,42 @@ const (
 //	constant             1
 //	linear               (total − step) / (total − warmup)
 //	cosine               (1 + cos(π·(step − warmup)/(total − warmup))) / 2
+//	cosine_with_min_lr   cosine·(1 − min) + min
 //
 // These are transformers' get_*_schedule_with_warmup. Steps are counted from 0, so
 // that with warm-up the first step has rate 0, as there.
 type Schedule struct {
 	kind          string
 	total, warmup int
+	min           float64
 }
 
-// NewSchedule returns the schedule of a run of total steps. Warm-up takes
-// warmupSteps or, if those are 0, ceil(warmupRatio·total) steps. An unknown kind and
-// values out of range are a [formats.ErrUsage].
-func NewSchedule(kind string, total, warmupSteps int, warmupRatio float64) (Schedule, error) {
+// Schedules lists the kinds.
+var Schedules = []string{Constant, ConstantWithWarmup, Linear, Cosine, CosineWithMinRate}
+
+// NewSchedule returns the schedule of a run of total steps. An unknown kind, values out of
+// range and a minimum that has no effect are a [formats.ErrUsage].
+func NewSchedule(total int, cfg ScheduleConfig) (Schedule, error) {
 	switch {
-	case kind != Constant && kind != Linear && kind != Cosine:
-		return Schedule{}, formats.Usagef("learning rate schedule (got %s, want %s, %s or %s)",
-			formats.Quote(kind), Constant, Linear, Cosine)
+	case !slices.Contains(Schedules, cfg.Kind):
+		return Schedule{}, formats.Usagef("learning rate schedule (got %s, want one of %s)",
+			formats.Quote(cfg.Kind), strings.Join(Schedules, ", "))
 	case total < 1:
 		return Schedule{}, formats.Usagef("training steps (got %d, want at least 1)", total)
-	case warmupSteps < 0:
-		return Schedule{}, formats.Usagef("warm-up steps (got %d, want at least 0)", warmupSteps)
-	case !(warmupRatio >= 0 && warmupRatio <= 1):
-		return Schedule{}, formats.Usagef("warm-up ratio (got %v, want 0 to 1)", warmupRatio)
+	case cfg.WarmupSteps < 0:
+		return Schedule{}, formats.Usagef("warm-up steps (got %d, want at least 0)", cfg.WarmupSteps)
+	case !(cfg.WarmupRatio >= 0 && cfg.WarmupRatio <= 1):
+		return Schedule{}, formats.Usagef("warm-up ratio (got %v, want 0 to 1)", cfg.WarmupRatio)
+	case !(cfg.MinRate >= 0 && cfg.MinRate <= 1):
+		return Schedule{}, formats.Usagef("minimum of the learning rate, as a share (got %v, want 0 to 1)", cfg.MinRate)
+	case cfg.MinRate != 0 && cfg.Kind != CosineWithMinRate:
+		return Schedule{}, formats.Usagef("a minimum of the learning rate takes the schedule %s (got %s)", CosineWithMinRate, cfg.Kind)
 	}
-	warmup := warmupSteps
+	warmup := cfg.WarmupSteps
 	if warmup == 0 {
-		warmup = int(math.Ceil(float64(total) * warmupRatio))
+		warmup = int(math.Ceil(float64(total) * cfg.WarmupRatio))
 	}
-	return Schedule{kind: kind, total: total, warmup: warmup}, nil
+	return Schedule{kind: cfg.Kind, total: total, warmup: warmup, min: cfg.MinRate}, nil
 }
 
 // Warmup returns the number of warm-up steps.
@@ -63,8 +84,9 @@ func (s Schedule) Factor(step int) float64 {
 	switch s.kind {
 	case Linear:
 		return max(0, float64(s.total-step)/span)
-	case Cosine:
-		return max(0, 0.5*(1+math.Cos(math.Pi*(float64(step-s.warmup)/span))))
+	case Cosine, CosineWithMinRate:
+		cosine := 0.5 * (1 + math.Cos(math.Pi*(float64(step-s.warmup)/span)))
+		return max(0, float64(cosine*(1-s.min))+s.min)
 	}
 	return 1
 }

@@ -13,26 +13,52 @@ import (
 // TrainerState.load_from_json reads, keys in its order. Fields that graft has no use
 // for are written as their Trainer would for one process.
 type TrainerState struct {
-	BestGlobalStep      *int     `json:"best_global_step"`
-	BestMetric          *float64 `json:"best_metric"` // the lowest evaluation loss
-	BestModelCheckpoint *string  `json:"best_model_checkpoint"`
-	Epoch               float64  `json:"epoch"`
-	EvalSteps           int      `json:"eval_steps"`
-	GlobalStep          int      `json:"global_step"` // optimizer steps done
-	IsHyperParamSearch  bool     `json:"is_hyper_param_search"`
-	IsLocalProcessZero  bool     `json:"is_local_process_zero"`
-	IsWorldProcessZero  bool     `json:"is_world_process_zero"`
-	LogHistory          []Point  `json:"log_history"`
-	LoggingSteps        int      `json:"logging_steps"`
-	MaxSteps            int      `json:"max_steps"`             // of the whole run
-	NumInputTokensSeen  int64    `json:"num_input_tokens_seen"` // padding not counted
-	NumTrainEpochs      int      `json:"num_train_epochs"`      // rounded up
-	SaveSteps           int      `json:"save_steps"`
-	StatefulCallbacks   struct{} `json:"stateful_callbacks"`
-	TotalFlos           float64  `json:"total_flos"` // not counted, 0
-	TrainBatchSize      int      `json:"train_batch_size"`
-	TrialName           *string  `json:"trial_name"`
-	TrialParams         *string  `json:"trial_params"`
+	BestGlobalStep      *int      `json:"best_global_step"`
+	BestMetric          *float64  `json:"best_metric"` // the best evaluation by [Options.BestMetric]
+	BestModelCheckpoint *string   `json:"best_model_checkpoint"`
+	Epoch               float64   `json:"epoch"`
+	EvalSteps           int       `json:"eval_steps"`
+	GlobalStep          int       `json:"global_step"` // optimizer steps done
+	IsHyperParamSearch  bool      `json:"is_hyper_param_search"`
+	IsLocalProcessZero  bool      `json:"is_local_process_zero"`
+	IsWorldProcessZero  bool      `json:"is_world_process_zero"`
+	LogHistory          []Point   `json:"log_history"`
+	LoggingSteps        int       `json:"logging_steps"`
+	MaxSteps            int       `json:"max_steps"`             // of the whole run
+	NumInputTokensSeen  int64     `json:"num_input_tokens_seen"` // padding not counted
+	NumTrainEpochs      int       `json:"num_train_epochs"`      // rounded up
+	SaveSteps           int       `json:"save_steps"`
+	StatefulCallbacks   Callbacks `json:"stateful_callbacks"`
+	TotalFlos           float64   `json:"total_flos"` // not counted, 0
+	TrainBatchSize      int       `json:"train_batch_size"`
+	TrialName           *string   `json:"trial_name"`
+	TrialParams         *string   `json:"trial_params"`
+}
+
+// Callbacks are what Hugging Face's callbacks keep in a state. Nothing of it is read, as
+// it follows from the log history.
+type Callbacks struct {
+	EarlyStopping *EarlyStoppingState `json:"EarlyStoppingCallback,omitempty"`
+}
+
+// UnmarshalJSON leaves out what is there.
+func (*Callbacks) UnmarshalJSON([]byte) error { return nil }
+
+// EarlyStoppingState is the state of an EarlyStoppingCallback.
+type EarlyStoppingState struct {
+	Args struct {
+		Patience  int     `json:"early_stopping_patience"`
+		Threshold float64 `json:"early_stopping_threshold"`
+	} `json:"args"`
+	Attributes struct {
+		Counter int `json:"early_stopping_patience_counter"` // evaluations without an improvement
+	} `json:"attributes"`
+}
+
+func newEarlyStoppingState(patience int, threshold float64, counter int) *EarlyStoppingState {
+	s := &EarlyStoppingState{}
+	s.Args.Patience, s.Args.Threshold, s.Attributes.Counter = patience, threshold, counter
+	return s
 }
 
 // Write writes the file, indented by two spaces. A failure is a [formats.ErrOutput].

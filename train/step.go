@@ -36,12 +36,12 @@ func (r *run) step() error {
 	if err != nil {
 		return err
 	}
-	norm := GradNorm(r.optim.params)
+	norm := GradNorm(r.params)
 	if !finite(norm) {
 		return diverged(allOrigins(batches), "step %d: the gradient norm is %v", r.done+1, norm)
 	}
 	if r.opt.MaxGradNorm > 0 {
-		clipTo(r.optim.params, norm, r.opt.MaxGradNorm)
+		clipTo(r.params, norm, r.opt.MaxGradNorm)
 	}
 	rate := r.opt.LearningRate * r.schedule.Factor(r.done)
 	r.optim.Step(rate)
@@ -67,7 +67,7 @@ func (r *run) gradients(batches []data.Batch, labels int) (loss float64, err err
 	if labels == 0 {
 		return 0, fmt.Errorf("step %d: no labels in %s", r.done+1, origins(allOrigins(batches)))
 	}
-	r.optim.ZeroGrad()
+	zeroGrad(r.params)
 	scale := float32(1 / float64(labels))
 	var sum float64
 	counted := 0
@@ -91,15 +91,15 @@ func (r *run) gradients(batches []data.Batch, labels int) (loss float64, err err
 
 // flush makes a point of the steps since the last one.
 func (r *run) flush() error {
-	if r.pending.steps == 0 {
+	if r.pending.Steps == 0 {
 		return nil
 	}
 	p := Point{
 		Step: r.done, Epoch: r.epoch, Tokens: r.tokens,
-		Loss:         r.pending.loss / float64(r.pending.steps),
-		LearningRate: r.pending.rate, GradNorm: r.pending.norm,
+		Loss:         r.pending.Loss / float64(r.pending.Steps),
+		LearningRate: r.pending.LearningRate, GradNorm: r.pending.GradNorm,
 	}
-	r.pending = pending{}
+	r.pending = Pending{}
 	return r.record(p)
 }
 
@@ -115,10 +115,20 @@ func (r *run) evaluate(ctx context.Context) error {
 	began := time.Now()
 	loss, scores, _, err := Measure(ctx, r.model, r.opt.Eval, r.events.Evaluating)
 	if err != nil {
-		return err
+		if ctx.Err() != nil {
+			return err
+		}
+		return fmt.Errorf("step %d: %w", r.done, err)
 	}
 	r.clock.evaluation(time.Since(began))
-	return r.record(Point{Step: r.done, Epoch: r.epoch, Tokens: r.tokens, Eval: true, Loss: loss, Scores: scores})
+	p := Point{Step: r.done, Epoch: r.epoch, Tokens: r.tokens, Eval: true, Loss: loss, Scores: scores}
+	if err := r.standing.metric.check(p); err != nil {
+		return err
+	}
+	if r.standing.judge(p) && r.opt.LoadBest {
+		r.best = copyValues(r.best, r.params)
+	}
+	return r.record(p)
 }
 
 // record keeps a point and reports it.
@@ -131,17 +141,10 @@ func (r *run) record(p Point) error {
 	return r.events.Point(p)
 }
 
-// pending gathers the steps between two points.
-type pending struct {
-	loss       float64 // sum
-	rate, norm float64 // of the last step
-	steps      int
-}
-
-func (p *pending) add(loss, rate, norm float64) {
-	p.loss += loss
-	p.rate, p.norm = rate, norm
-	p.steps++
+func (p *Pending) add(loss, rate, norm float64) {
+	p.Loss += loss
+	p.LearningRate, p.GradNorm = rate, norm
+	p.Steps++
 }
 
 func allOrigins(batches []data.Batch) []data.Origin {

@@ -71,7 +71,9 @@ var examples = map[string]string{
 	"train": "graft train --base TinyLlama-1.1B --target-modules all-linear --rank 16 \\\n" +
 		"  --data train.jsonl --eval-share 0.1 --epochs 3 --learning-rate 2e-4 --out my-adapter\n" +
 		"graft train --base TinyLlama-1.1B --adapter my-adapter --data more.jsonl --out my-adapter-2\n" +
-		"graft train --config train.yaml --seed 2 --out another",
+		"graft train --config train.yaml --seed 2 --out another\n" +
+		"graft train --base TinyLlama-1.1B --target-modules q_proj,v_proj --data train.jsonl --eval-share 0.1 --eval-steps 100 \\\n" +
+		"  --early-stopping-patience 3 --load-best-model-at-end --save-steps 100 --resume --out my-adapter",
 	"eval":     "graft eval --base TinyLlama-1.1B --adapter my-adapter --data held-out.jsonl",
 	"generate": "graft generate --base TinyLlama-1.1B --adapter my-adapter --prompt 'Once' --seed 1",
 	"merge": "graft merge --base TinyLlama-1.1B --adapter my-adapter --out merged\n" +

@@ -313,7 +313,7 @@ func TestInterruptedTrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	line := lastLine(p.stderr.String())
-	if !strings.HasPrefix(line, "graft: interrupted; what was learned in ") || !strings.HasSuffix(line, " is in "+name) {
+	if !strings.HasPrefix(line, "graft: interrupted; what was learned in ") || !strings.HasSuffix(line, " is in "+name+", from where --resume goes on") {
 		t.Errorf("stderr ends in %q", line)
 	}
 	if left := staging(t, dir, "out"); len(left) > 0 {

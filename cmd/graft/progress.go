@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // bar shows how far long work has come: on a terminal a line that is drawn over, else
@@ -25,10 +26,11 @@ type bar struct {
 }
 
 const (
-	redraw    = 100 * time.Millisecond
-	sayAgain  = 10 * time.Second
-	barCells  = 24
-	fullBlock = "█"
+	redraw      = 100 * time.Millisecond
+	sayAgain    = 10 * time.Second
+	barCells    = 24
+	fewestCells = 5
+	fullBlock   = "█"
 )
 
 // newBar starts a bar; nil when the console is quiet.
@@ -64,9 +66,13 @@ func (b *bar) add(n float64, detail func(rate float64) string) {
 		fmt.Fprintln(b.w, line)
 		return
 	}
-	full := int(share * barCells)
-	cells := strings.Repeat(fullBlock, full) + strings.Repeat("·", barCells-full)
-	line = fmt.Sprintf("%s %s %3.0f%%  %s  %s left", b.what, cells, 100*share, detail(rate), left)
+	// What a narrow terminal has no room for is the picture, not the numbers.
+	room := b.columns - 1 - utf8.RuneCountInString(line) - 1
+	cells := min(barCells, room)
+	if cells >= fewestCells {
+		full := int(share * float64(cells))
+		line = b.what + " " + strings.Repeat(fullBlock, full) + strings.Repeat("·", cells-full) + line[len(b.what):]
+	}
 	b.draw(line)
 }
 

@@ -42,6 +42,26 @@ func TestBarOnTerminal(t *testing.T) {
 	}
 }
 
+// TestBarOnNarrowTerminal: the picture gets smaller and goes before the numbers do.
+func TestBarOnNarrowTerminal(t *testing.T) {
+	for _, c := range []struct {
+		columns int
+		want    string
+	}{
+		{50, "\rtraining ██······  25%  step 1/4  loss 1  0s left"},
+		{45, "\rtraining  25%  step 1/4  loss 1  0s left"},
+	} {
+		var out bytes.Buffer
+		b := (&console{err: &out, tty: true}).newBar("training", 4)
+		b.columns = c.columns
+		b.since, b.shown = b.since.Add(-redraw), b.shown.Add(-redraw)
+		b.add(1, detail("step 1/4  loss 1"))
+		if out.String() != c.want {
+			t.Errorf("%d columns: got %q, want %q", c.columns, out.String(), c.want)
+		}
+	}
+}
+
 // TestBarElsewhere: in a file there is a line now and then, and none for short work.
 func TestBarElsewhere(t *testing.T) {
 	var out bytes.Buffer

@@ -264,10 +264,6 @@ func (q *quickstart) train(ctx context.Context) error {
 	opts.Eval, opts.EvalSteps = q.held, 20
 	job := &trainJob{model: m, source: source, opts: opts, out: q.path("adapter"), co: q.co}
 	res, err := job.run(ctx)
-	var stopped *interruption
-	if errors.As(err, &stopped) {
-		return context.Cause(ctx) // the checkpoint goes with the staging
-	}
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -35,18 +36,19 @@ func trainCommand() *cli.Command {
 		&cli.IntFlag{Name: "max-steps", Usage: "optimizer steps, in place of epochs"},
 		&cli.Float64Flag{Name: "epochs", Value: d.Epochs, Usage: "passes over the data"},
 		&cli.Float64Flag{Name: "learning-rate", Value: d.LearningRate, Usage: "the full learning rate"},
-		&cli.StringFlag{Name: "lr-scheduler-type", Value: train.Cosine, Usage: "constant, linear or cosine, after the warm-up"},
+		&cli.StringFlag{Name: "lr-scheduler-type", Value: train.Cosine, Usage: "what follows the warm-up: " + strings.Join(train.Schedules, ", ")},
+		&cli.Float64Flag{Name: "min-lr-rate", Usage: "the share of the learning rate at which cosine_with_min_lr ends"},
 		&cli.IntFlag{Name: "warmup-steps", Usage: "steps of warm-up"},
 		&cli.Float64Flag{Name: "warmup-ratio", Usage: "share of the steps that is warm-up"},
 		&cli.IntFlag{Name: "batch-size", Value: 4, Usage: "examples in a batch"},
 		&cli.IntFlag{Name: "gradient-accumulation-steps", Value: 1, Usage: "batches in a step"},
-		&cli.Float64Flag{Name: "weight-decay", Value: d.AdamW.WeightDecay, Usage: "AdamW's weight decay"},
 		&cli.Float64Flag{Name: "max-grad-norm", Value: d.MaxGradNorm, Usage: "clip gradients to this norm; 0 leaves them"},
 		&cli.Float64Flag{Name: "lora-dropout", Usage: "dropout on the factors' input"},
 		maxLengthFlag(),
 		&cli.IntFlag{Name: "eval-steps", Usage: "steps between evaluations (default: only first and last)"},
 		&cli.IntFlag{Name: "logging-steps", Value: 1, Usage: "steps between entries of metrics.jsonl"},
 	}
+	loop = slices.Concat(loop, optimizerFlags(), checkpointFlags())
 	return &cli.Command{
 		Name:      "train",
 		Usage:     "train an adapter on a frozen base",
@@ -55,7 +57,9 @@ func trainCommand() *cli.Command {
 			"A head for texts, the base's or a new one, is trained whole and is a part of the adapter;\n" +
 			"labels.json names its classes. " +
 			"The same seed gives the same bytes, on any number of processors. Ctrl-C stops after the\n" +
-			"step and leaves what was learned as OUT/checkpoint-N.",
+			"step and leaves what was learned as OUT/checkpoint-N, from which the same command with\n" +
+			"--resume goes on to the bytes of a run that was not stopped. So it does after a crash from\n" +
+			"the checkpoints of --save-steps.",
 		Flags:  slices.Concat(start, configFlags(), loraFlags(), dataFlags("training data"), loop, outputFlags("the adapter")),
 		Action: trainAction,
 	}
@@ -66,6 +70,10 @@ type trainResult struct {
 	Base         string          `json:"base"`
 	Out          string          `json:"out"`
 	Steps        int             `json:"steps"`
+	FirstStep    int             `json:"steps_done_before,omitempty"` // by the run that this one resumed
+	Early        bool            `json:"stopped_early,omitempty"`
+	BestStep     *int            `json:"best_step,omitempty"` // the best evaluation's; what the adapter is of with --load-best-model-at-end
+	BestMetric   *float64        `json:"best_metric,omitempty"`
 	Tokens       int64           `json:"tokens"`
 	Loss         float64         `json:"loss"` // of the last logged steps
 	EvalBefore   *float64        `json:"eval_loss_before,omitempty"`
@@ -75,18 +83,8 @@ type trainResult struct {
 	Memory       train.Footprint `json:"memory"`
 	AdapterBytes int64           `json:"adapter_bytes"`
 	Seconds      float64         `json:"seconds"`
-}
 
-// trainOptions reads the loop's options from the flags.
-func trainOptions(c *cli.Context) train.Options {
-	o := train.DefaultOptions
-	o.LearningRate, o.Schedule = c.Float64("learning-rate"), c.String("lr-scheduler-type")
-	o.WarmupSteps, o.WarmupRatio = c.Int("warmup-steps"), c.Float64("warmup-ratio")
-	o.MaxSteps, o.Epochs = c.Int("max-steps"), c.Float64("epochs")
-	o.GradientAccumulation, o.BatchSize = c.Int("gradient-accumulation-steps"), c.Int("batch-size")
-	o.AdamW.WeightDecay, o.MaxGradNorm = c.Float64("weight-decay"), c.Float64("max-grad-norm")
-	o.EvalSteps, o.LogSteps = c.Int("eval-steps"), c.Int("logging-steps")
-	return o
+	loaded bool // the adapter is that of the best step
 }
 
 func trainAction(c *cli.Context) error {
@@ -128,7 +126,7 @@ func trainAction(c *cli.Context) error {
 	if err := co.checkReport(out, inputs...); err != nil {
 		return err
 	}
-	if err := atomicfile.Check(out, true, c.Bool("force")); err != nil {
+	if err := checkTrainOut(out, c.Bool("force"), c.Bool("resume")); err != nil {
 		return err
 	}
 	l, err := newLesson(c, co, reads, base)
@@ -140,10 +138,27 @@ func trainAction(c *cli.Context) error {
 	if l.held != nil {
 		opts.Eval = l.held
 	}
+	kept := &checkpoints{out: out, every: opts.SaveSteps, limit: c.Int("save-total-limit")}
+	kept.print = sync.OnceValues(func() (*trainFingerprint, error) { return l.fingerprint(c, base) })
+	var stage *atomicfile.Stage
+	if (opts.SaveSteps > 0 || c.Bool("resume")) && !c.Bool("dry-run") { // nobody else may write checkpoints meanwhile
+		if stage, err = atomicfile.NewDir(out, atomicfile.Options{Force: true}); err != nil {
+			return err
+		}
+		defer stage.Abort()
+	}
+	if c.Bool("resume") {
+		if opts.Resume, err = kept.resume(co); err != nil {
+			return err
+		}
+		if opts.Resume == nil {
+			co.note("no checkpoint in %s: training begins with the first step", out)
+		}
+	}
 	if c.Bool("dry-run") {
 		return showTrainPlan(co, l.model, l.source, opts, out)
 	}
-	job := &trainJob{model: l.model, from: l.from, source: l.source, opts: opts, out: out, force: c.Bool("force"), co: co, classes: l.classes, texts: reads.Task != data.LanguageModel}
+	job := &trainJob{model: l.model, from: l.from, source: l.source, opts: opts, out: out, force: c.Bool("force"), co: co, kept: kept, stage: stage, classes: l.classes, texts: reads.Task != data.LanguageModel}
 	res, err := job.run(c.Context)
 	if err != nil {
 		return err
@@ -163,8 +178,11 @@ func exclusiveTrainFlags() [][2]string {
 	return pairs
 }
 
-// checkTrainFlags refuses flags that make no sense together.
+// checkTrainFlags refuses flags that make no sense together, or without others.
 func checkTrainFlags(c *cli.Context) error {
+	if err := checkLoopFlags(c); err != nil {
+		return err
+	}
 	for _, pair := range exclusiveTrainFlags() {
 		if err := oneOf(c, pair[0], pair[1]); err != nil {
 			return err
@@ -182,6 +200,7 @@ type trainPlan struct {
 	Out           string          `json:"out"`
 	DryRun        bool            `json:"dry_run"`
 	Steps         int             `json:"steps"`
+	FirstStep     int             `json:"steps_done,omitempty"` // before, where a run is resumed
 	StepsPerEpoch int             `json:"steps_per_epoch"`
 	Warmup        int             `json:"warmup_steps"`
 	Memory        train.Footprint `json:"memory"`
@@ -194,8 +213,8 @@ func showTrainPlan(co *console, m models.Adaptable, source train.Source, opts tr
 	}
 	size := m.Size()
 	res := &trainPlan{
-		Schema: "graft.train/1", Out: out, DryRun: true, Steps: p.Steps, StepsPerEpoch: p.StepsPerEpoch, Warmup: p.Warmup,
-		Memory: train.OptimizerFootprint(size.Trainable, size.Base),
+		Schema: "graft.train/1", Out: out, DryRun: true, Steps: p.Steps, FirstStep: p.FirstStep, StepsPerEpoch: p.StepsPerEpoch, Warmup: p.Warmup,
+		Memory: opts.Footprint(size.Trainable, size.Base),
 	}
 	return co.emit(res, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: would train %s of %s parameters for %s, %d an epoch, %d of warm-up\n", out,
@@ -227,17 +246,16 @@ type trainJob struct {
 	force   bool
 	co      *console
 	from    *startingPoint
-	texts   bool     // whole texts are learned
-	classes []string // that a head is trained to tell
+	kept    *checkpoints      // nil where none are written
+	stage   *atomicfile.Stage // of out, where it is claimed from the start; nil else
+	texts   bool              // whole texts are learned
+	classes []string          // that a head is trained to tell
 }
 
 // run trains and publishes the adapter's directory. An interruption publishes what was
 // learned so far as checkpoint-N in it, and is an error.
 func (j *trainJob) run(ctx context.Context) (*trainResult, error) {
 	began := time.Now()
-	var points []train.Point
-	var metrics bytes.Buffer
-	lines := train.NewMetricsWriter(&metrics, false)
 	var b *bar
 	events := train.Events{
 		Start: func(p train.Plan) {
@@ -249,44 +267,89 @@ func (j *trainJob) run(ctx context.Context) (*trainResult, error) {
 				return fmt.Sprintf("step %d/%d  loss %.4f  rate %.2g  %.0f tokens/s", p.Step, p.Steps, p.Loss, p.LearningRate, p.TokensPerSecond)
 			})
 		},
-		Point: func(p train.Point) error {
-			points = append(points, p)
-			return lines.Write(p)
-		},
+	}
+	if j.kept != nil {
+		events.Save = func(s train.Snapshot) error {
+			err := j.kept.save(s, j.write)
+			if err == nil {
+				j.kept.rotate(s.State.BestGlobalStep)
+			}
+			return err
+		}
 	}
 	result, err := train.Run(ctx, j.model, j.source, j.opts, events)
 	b.end()
-	stopped := err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled)
-	if err != nil && !(stopped && result.State.GlobalStep > 0) {
-		return nil, err
+	if err != nil {
+		return nil, j.left(ctx, err, result)
 	}
-	trained, err := j.model.Export()
+	if err := j.publish(&result.State); err != nil {
+		return nil, j.left(ctx, err, result)
+	}
+	j.co.noteLeft(j.out)
+	return j.result(result, time.Since(began))
+}
+
+// publish makes the output appear, with the checkpoints that stay.
+func (j *trainJob) publish(state *train.TrainerState) error {
+	if j.stage == nil {
+		return publishDir(j.out, j.force, func(dir string) error { return j.write(dir, *state) })
+	}
+	if err := checkTrainOut(j.out, j.force, true); err != nil {
+		return err // something appeared meanwhile
+	}
+	err := j.kept.carry(j.stage.Path(), state.BestGlobalStep)
 	if err == nil {
-		trained, err = j.from.finished(trained)
+		j.kept.nameBest(state)
+		err = j.write(j.stage.Path(), *state)
 	}
 	if err != nil {
+		return finalName(err, j.stage.Path(), j.out)
+	}
+	return j.stage.Publish()
+}
+
+// left saves what an interrupted run has learned, and says what stays of one that failed.
+func (j *trainJob) left(ctx context.Context, err error, result train.Result) error {
+	if j.kept == nil {
+		return err
+	}
+	if step := result.State.GlobalStep; ctx.Err() != nil && errors.Is(err, context.Canceled) && step > 0 {
+		if err := j.kept.save(result.Snapshot, j.write); err != nil {
+			return err
+		}
+		return &interruption{fmt.Sprintf("what was learned in %s is in %s, from where --resume goes on", countOf(step, "step"), j.kept.last())}
+	}
+	if last := j.kept.last(); last != "" {
+		return &leftCheckpoint{err, last}
+	}
+	return err
+}
+
+// adapter returns the trained adapter as it is saved.
+func (j *trainJob) adapter() (*adapter.Adapter, error) {
+	trained, err := j.model.Export()
+	if err != nil {
 		return nil, err
+	}
+	return j.from.finished(trained)
+}
+
+// write writes the adapter into a directory, with the record of its training.
+func (j *trainJob) write(dir string, state train.TrainerState) error {
+	trained, err := j.adapter()
+	if err != nil {
+		return err
+	}
+	if j.classes != nil {
+		if err := writeLabels(dir, j.classes); err != nil {
+			return err
+		}
 	}
 	unit := "token"
 	if j.texts {
 		unit = "text"
 	}
-	write := func(dir string) error {
-		if j.classes != nil {
-			if err := writeLabels(dir, j.classes); err != nil {
-				return err
-			}
-		}
-		return writeTraining(dir, trained, result.State, points, metrics.Bytes(), "loss (nats per "+unit+")")
-	}
-	if stopped {
-		return nil, j.leave(result.State.GlobalStep, write)
-	}
-	if err := publishDir(j.out, j.force, write); err != nil {
-		return nil, err
-	}
-	j.co.noteLeft(j.out)
-	return j.result(result, points, trained, time.Since(began)), nil
+	return writeTraining(dir, trained, state, "loss (nats per "+unit+")")
 }
 
 // readable leaves out pipes, such as a shell's <(…): they have no place on the disk that
@@ -298,52 +361,54 @@ func readable(inputs []string) []string {
 	})
 }
 
-// leave publishes what an interrupted run has learned as OUT/checkpoint-N. What else is
-// in OUT stays: with --force it would be replaced by a finished run only.
-func (j *trainJob) leave(step int, write func(dir string) error) error {
-	if err := os.MkdirAll(j.out, 0o777); err != nil {
-		return formats.Outputf(j.out, formats.Cause(err), "")
-	}
-	dir := filepath.Join(j.out, fmt.Sprintf("checkpoint-%d", step))
-	if err := publishDir(dir, true, write); err != nil {
-		os.Remove(j.out) // if it is empty
-		return err
-	}
-	return &interruption{fmt.Sprintf("what was learned in %s is in %s", countOf(step, "step"), dir)}
-}
-
-func (j *trainJob) result(r train.Result, points []train.Point, trained *adapter.Adapter, took time.Duration) *trainResult {
+func (j *trainJob) result(r train.Result, took time.Duration) (*trainResult, error) {
 	size := j.model.Size()
+	state := r.State
 	res := &trainResult{
-		Schema: "graft.train/1", Out: j.out, Steps: r.State.GlobalStep, Tokens: r.State.NumInputTokensSeen,
-		Memory: train.OptimizerFootprint(size.Trainable, size.Base), Seconds: took.Seconds(),
+		Schema: "graft.train/1", Out: j.out, Steps: state.GlobalStep, FirstStep: r.Plan.FirstStep, Tokens: state.NumInputTokensSeen,
+		Early: r.Early, BestStep: state.BestGlobalStep, BestMetric: state.BestMetric,
+		Memory: j.opts.Footprint(size.Trainable, size.Base), Seconds: took.Seconds(),
+	}
+	trained, err := j.adapter()
+	if err != nil {
+		return nil, err
 	}
 	_, res.AdapterBytes = adapterShape(trained)
-	for _, p := range points {
+	for _, p := range state.LogHistory {
 		switch {
 		case !p.Eval:
 			res.Loss = p.Loss
-		case res.EvalBefore == nil:
+		case p.Step == 0:
 			res.EvalBefore, res.ScoresBefore = &p.Loss, p.Scores
-		default:
+		case !j.opts.LoadBest || state.BestGlobalStep == nil || p.Step == *state.BestGlobalStep:
 			res.EvalAfter, res.ScoresAfter = &p.Loss, p.Scores
 		}
 	}
-	return res
+	res.loaded = j.opts.LoadBest
+	return res, nil
 }
 
+// stateFile is where Hugging Face's Trainer looks for its state.
+const stateFile = "trainer_state.json"
+
 // writeTraining writes an adapter with the record of its training.
-func writeTraining(dir string, a *adapter.Adapter, state train.TrainerState, points []train.Point, metrics []byte, loss string) error {
+func writeTraining(dir string, a *adapter.Adapter, state train.TrainerState, loss string) error {
 	if err := peft.Write(dir, a); err != nil {
 		return err
 	}
-	var stateText, curve bytes.Buffer
+	var metrics, stateText, curve bytes.Buffer
+	lines := train.NewMetricsWriter(&metrics, false)
+	for _, p := range state.LogHistory {
+		if err := lines.Write(p); err != nil {
+			return err
+		}
+	}
 	if err := state.Write(&stateText); err != nil {
 		return err
 	}
-	files := map[string][]byte{"metrics.jsonl": metrics, "trainer_state.json": stateText.Bytes()}
-	if len(points) > 0 {
-		if err := train.CurveOf(&curve, points, loss); err != nil {
+	files := map[string][]byte{"metrics.jsonl": metrics.Bytes(), stateFile: stateText.Bytes()}
+	if len(state.LogHistory) > 0 {
+		if err := train.CurveOf(&curve, state.LogHistory, loss); err != nil {
 			return err
 		}
 		files["loss.svg"] = curve.Bytes()
@@ -359,7 +424,14 @@ func writeTraining(dir string, a *adapter.Adapter, state train.TrainerState, poi
 
 func (r *trainResult) print(w io.Writer) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s, %s tokens in %.1f s, loss %.4f", r.Out, countOf(r.Steps, "step"), countText(r.Tokens), r.Seconds, r.Loss)
+	early := ""
+	if r.Early {
+		early = "stopped early after "
+	}
+	fmt.Fprintf(&b, "%s: %s%s, %s tokens in %.1f s, loss %.4f", r.Out, early, countOf(r.Steps, "step"), countText(r.Tokens), r.Seconds, r.Loss)
+	if r.loaded && r.BestStep != nil {
+		fmt.Fprintf(&b, "; the adapter is that of step %d", *r.BestStep)
+	}
 	if r.EvalBefore != nil && r.EvalAfter != nil {
 		fmt.Fprintf(&b, "; held-out loss %.4f, before %.4f", *r.EvalAfter, *r.EvalBefore)
 		before := namedScores(r.ScoresBefore)

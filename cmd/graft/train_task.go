@@ -22,6 +22,8 @@ type lesson struct {
 	from    *startingPoint
 	source  train.Source
 	held    train.Source // nil if nothing is held out
+	set     *data.Set    // of source
+	heldSet *data.Set    // of held
 	classes []string
 }
 
@@ -102,6 +104,7 @@ func (l *lesson) load(c *cli.Context, co *console, task data.Task, base *formats
 	if err != nil {
 		return err
 	}
+	l.set, l.heldSet = set, held
 	if held != nil {
 		if l.held, err = data.NewLoader(held, data.LoaderOptions{Rows: c.Int("batch-size"), Pad: enc.pad()}); err != nil {
 			return err

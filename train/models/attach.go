@@ -173,7 +173,7 @@ func (p *attachment) replace(e adapter.Entry, u *adapter.Replace) {
 		return
 	}
 	grad := autodiff.NewBuffer(len(data))
-	p.params = append(p.params, Param{Name: name, Data: data, Grad: grad, Rows: old.Rows, Cols: old.Cols})
+	p.params = append(p.params, Param{Name: name, Data: data, Grad: grad, Rows: old.Rows, Cols: old.Cols, Vector: len(u.Value.Shape) == 1})
 	p.replaces[name] = autodiff.Trainable(old.Rows, old.Cols, data, grad)
 }
 

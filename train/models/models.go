@@ -68,6 +68,9 @@ type Param struct {
 	Name       string // such as "model.layers.0.self_attn.q_proj.lora_A.weight"
 	Data, Grad []float32
 	Rows, Cols int
+	// Vector says that it has one dimension, as a bias or a norm's weight, and not one row
+	// of a matrix.
+	Vector bool
 }
 
 // Module is a linear layer, a place for a factor pair.
