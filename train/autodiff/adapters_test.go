@@ -210,8 +210,9 @@ func TestNorms(t *testing.T) {
 			t.Helper()
 			for i := range sum.rows {
 				want := math.Sqrt(sum.dot(i, sum, i))
-				// An element is a sum of four terms of about 1, each rounded.
-				if !(math.Abs(float64(got[i])-want) <= 2e-7*max(want, 3)) {
+				// An element is a sum of four terms of about 2, each rounded; of a short column
+				// there are three elements only, whose errors hardly cancel.
+				if !(math.Abs(float64(got[i])-want) <= 4e-7*max(want, 3)) {
 					t.Fatalf("%s %v: norm %d is %v, want %v", what, shape, i, got[i], want)
 				}
 			}
