@@ -19,7 +19,7 @@ func TestRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(dirs) != len(refused) || len(dirs) < 15 {
+	if len(dirs) != len(refused) || len(dirs) < 13 {
 		t.Errorf("%d directories for %d cases", len(dirs), len(refused))
 	}
 	for _, d := range dirs {

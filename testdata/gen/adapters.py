@@ -7,7 +7,9 @@ MODELS holds what decoders.py and encoders.py made. OUT/NAME/ has, as encoders.p
   run.json            the base (a directory of MODELS), the task, and the loss of 20 AdamW steps; step t trains on batch t % 5
   golden.safetensors  ids, lens, types and labels; base and adapter: logits of batch 0; grad.NAME before the first step;
                       trained.NAME after the last
-  exported/           by PEFT too: what the trained adapter looks like when it is saved
+
+Factors that embedding and head share (ensure_weight_tying) are one parameter here: PEFT ties their values when it makes them, but gives
+each end a parameter of its own, and moving the model to another type or loading it takes them apart.
 
 All is computed in float64 with eager attention and without dropout; what transformers itself does in float32 stays float32.
 """
@@ -87,6 +89,20 @@ def batches_of(spec, run, torch):
     return data
 
 
+def tied_ends(model, run):
+    """The head's factors with the embedding's that they are the transposes of."""
+    if not run["lora"].get("ensure_weight_tying") or "embed_tokens" not in run["lora"]["target_modules"]:
+        return []
+    low, head = model.get_input_embeddings(), model.get_output_embeddings()
+    return [(head.lora_A["default"].weight, low.lora_embedding_B["default"]), (head.lora_B["default"].weight, low.lora_embedding_A["default"])]
+
+
+def copy_ends(ends, torch):
+    with torch.no_grad():
+        for head, low in ends:
+            head.copy_(low.T)
+
+
 def loss_of(model, batch, spec, run, torch):
     y = outputs_of(model, batch, spec, run, torch)
     return torch.nn.functional.cross_entropy(y.flatten(0, -2), batch["labels"].flatten(), ignore_index=-100)
@@ -122,6 +138,7 @@ def write_run(models, out, run, torch):
                 p.copy_(0.3 * torch.randn(p.shape))
             else:
                 p.add_(0.3 * torch.randn(p.shape))
+    copy_ends(tied_ends(model, run), torch)
     keep = run.get("keep", False)
     save_adapter(model.float(), out / "init", save_embedding_layers=keep)
     with warnings.catch_warnings():
@@ -136,7 +153,9 @@ def write_run(models, out, run, torch):
         golden["base"] = outputs_of(load(), batches[0], spec, run, torch)
         moved = (golden["adapter"] - golden["base"]).abs().max() / golden["base"].std()
         check(moved > 0.1, out, "the adapter moves the outputs by", moved, "only")
-    params = [(plain(n), p) for n, p in model.named_parameters() if p.requires_grad and "original_module" not in n]
+    ends = tied_ends(model, run)
+    shared = {id(head) for head, _ in ends}
+    params = [(plain(n), p) for n, p in model.named_parameters() if p.requires_grad and "original_module" not in n and id(p) not in shared]
     optimizer = torch.optim.AdamW(
         [p for _, p in params], lr=HYPER["lr"], betas=HYPER["betas"], eps=HYPER["eps"], weight_decay=HYPER["weight_decay"]
     )
@@ -145,11 +164,15 @@ def write_run(models, out, run, torch):
         optimizer.zero_grad()
         loss = loss_of(model, batches[step % BATCHES], spec, run, torch)
         loss.backward()
+        for head, low in ends:
+            low.grad += head.grad.T
+            head.grad = None
         if step == 0:
             for name, p in params:
                 check("grad." + name not in golden, "two parameters are called", name)
                 golden["grad." + name] = p.grad
         optimizer.step()
+        copy_ends(ends, torch)
         losses.append(loss.item())
     for name, p in params:
         golden["trained." + name] = p.data
@@ -157,7 +180,6 @@ def write_run(models, out, run, torch):
     save_tensors(out / "golden.safetensors", golden)
     save_json(out / "run.json", {"base": run["base"], "task": run["task"], **HYPER, "loss": losses})
     print(out, [round(x, 4) for x in losses[:: STEPS - 1]])
-    return params
 
 
 def main():
