@@ -159,4 +159,3 @@ func checkKeys(t *testing.T, want, got string) {
 		t.Errorf("%d tensors, PEFT has %d", len(b), len(a))
 	}
 }
-

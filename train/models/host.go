@@ -2,6 +2,7 @@ package models
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"strings"
 
@@ -85,6 +86,17 @@ func (h *host) countBase() {
 
 // Modules returns the linear layers in the order of the model.
 func (h *host) Modules() []Module { return append([]Module(nil), h.linears...) }
+
+// Paths returns the modules that have parameters, sorted.
+func (h *host) Paths() []string {
+	seen := map[string]bool{}
+	for name, slot := range h.slots {
+		if *slot != nil {
+			seen[name[:strings.LastIndexByte(name, '.')]] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
 
 // Size counts parameters.
 func (h *host) Size() Size { return h.size }
