@@ -37,15 +37,23 @@ func savedAgain(cfg *Config, ckpt *formats.Checkpoint, t formats.Tensor) (bool, 
 	if cfg.Bias != BiasAll {
 		return false, nil
 	}
-	if strings.HasSuffix(t.Name, ".original_module.bias") {
-		return true, nil
-	}
-	path, ok := strings.CutSuffix(t.Name, ".modules_to_save.bias")
-	if !ok {
+	segments := strings.Split(t.Name, ".")
+	if segments[len(segments)-1] != "bias" {
 		return false, nil
 	}
-	own, ok := ckpt.Tensor(path + ".bias")
-	if !ok {
+	if slices.Contains(segments, "original_module") {
+		return true, nil
+	}
+	at := slices.Index(segments, "modules_to_save")
+	if at < 0 {
+		return false, nil
+	}
+	// The adapter's name comes after it where the module holds others.
+	var own formats.Tensor
+	for n := 1; n <= 2 && own.Name == "" && at+n < len(segments); n++ {
+		own, _ = ckpt.Tensor(strings.Join(slices.Delete(slices.Clone(segments), at, at+n), "."))
+	}
+	if own.Name == "" {
 		return false, nil
 	}
 	if own.DType == t.DType && slices.Equal(own.Shape, t.Shape) {
