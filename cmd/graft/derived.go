@@ -107,6 +107,9 @@ func derivedConfig(a *adapter.Adapter, sources []*adapter.Adapter) (*peft.Config
 		if old.TaskType != cfg.TaskType {
 			cfg.TaskType = ""
 		}
+		if cfg.Bias == "" || old.Bias == peft.BiasAll {
+			cfg.Bias = old.Bias
+		}
 		if old.Dropout != cfg.Dropout {
 			cfg.Dropout = 0
 		}

@@ -81,8 +81,11 @@ func initAction(c *cli.Context) error {
 	res := &initResult{Schema: "graft.init/1", Base: base.Path(), Out: out, Residual: rest, DryRun: c.Bool("dry-run")}
 	res.Params, res.Bytes = adapterShape(a)
 	for _, e := range a.Entries {
-		u := e.Update.(*adapter.LowRank)
-		res.Modules = append(res.Modules, moduleInfo{e.Module, u.Kind(), u.Shape(), u.Rank(), u.Scale})
+		u, ok := adapter.LowRankOf(e.Update)
+		if !ok {
+			continue
+		}
+		res.Modules = append(res.Modules, moduleInfo{e.Module, e.Update.Kind(), u.Shape(), u.Rank(), u.Scale})
 	}
 	if res.DryRun {
 		if err := atomicfile.Check(out, true, c.Bool("force")); err != nil {

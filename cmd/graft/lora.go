@@ -18,7 +18,7 @@ import (
 
 // loraFlags say what a fresh adapter is like; init and train share them.
 func loraFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "target-modules", Usage: "layers to adapt: names split by commas, a Python regular expression for whole paths, or all-linear"},
 		&cli.StringFlag{Name: "exclude-modules", Usage: "layers to leave out: names split by commas, or a regular expression"},
 		&cli.StringFlag{Name: "layers-to-transform", Usage: "adapt only these layer numbers, split by commas"},
@@ -30,7 +30,7 @@ func loraFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "use-rslora", Usage: "scale by alpha/√rank"},
 		&cli.StringFlag{Name: "init-lora-weights", Value: patch.InitDefault, Usage: initWeightsUsage},
 		&cli.Uint64Flag{Name: "seed", Usage: "seed of everything random"},
-	}
+	}, extraFlags()...)
 }
 
 // freshAdapter makes the adapter that the flags describe.
@@ -73,6 +73,9 @@ func adapterOn(ctx context.Context, co *console, m *patch.Model, sites []patch.S
 	}
 	a, err := freshFactors(ctx, co, m, sites, scaling, cfg, seed)
 	if err != nil {
+		return nil, err
+	}
+	if err := addExtras(m, a, cfg); err != nil {
 		return nil, err
 	}
 	if err := pinPatterns(cfg, sites, scaling); err != nil {
@@ -127,8 +130,10 @@ func loraConfig(c *cli.Context, m *patch.Model) (*peft.Config, error) {
 			return nil, formats.Usagef("--rank-pattern %s: a rank is a whole number from 1 up (got %v)", formats.Quote(p.Key), p.Value)
 		}
 	}
-	cfg.AlphaPattern, err = patternFlags(c, "alpha-pattern")
-	return cfg, err
+	if cfg.AlphaPattern, err = patternFlags(c, "alpha-pattern"); err != nil {
+		return nil, err
+	}
+	return cfg, readExtras(c, cfg)
 }
 
 // taskType is PEFT's word for what the base is for. Only causal language models get

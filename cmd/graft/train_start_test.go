@@ -149,7 +149,7 @@ func relativeTo[T float32 | float64](got []float32, want []T) float64 {
 // train runs PEFT's 20 steps.
 func (r *startRun) train(m models.Model) (losses []float64) {
 	r.t.Helper()
-	optimizer, err := train.NewAdamW(m.Params(), train.AdamWConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01})
+	optimizer, err := train.NewAdamW(m.Params(), nil, train.AdamWConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -160,7 +160,9 @@ func (r *startRun) train(m models.Model) (losses []float64) {
 			line := ids[(step%5*2+row)*cols:][:cols]
 			b.IDs, b.Labels = append(b.IDs, line[:cols-1]...), append(b.Labels, line[1:]...)
 		}
-		optimizer.ZeroGrad()
+		for _, p := range m.Params() {
+			clear(p.Grad)
+		}
 		sum, n, err := m.LossGrad(b, 1/float32(len(b.Labels)))
 		if err != nil {
 			r.t.Fatal(err)

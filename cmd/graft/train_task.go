@@ -218,6 +218,11 @@ func freshTextAdapter(c *cli.Context, base *formats.Checkpoint, m models.Adaptab
 	if err != nil {
 		return nil, err
 	}
+	a.Entries = slices.DeleteFunc(a.Entries, func(e adapter.Entry) bool { // of this head or another
+		_, whole := e.Update.(*adapter.Replace)
+		path, ok := pathIn(m, e.Module)
+		return whole && (!ok || slices.ContainsFunc(head, func(name string) bool { return strings.Contains("."+path+".", "."+name+".") }))
+	})
 	for i, e := range a.Entries { // as the modules are called in memory
 		a.Entries[i].Module, _ = pathIn(m, e.Module)
 	}
@@ -234,10 +239,10 @@ func freshTextAdapter(c *cli.Context, base *formats.Checkpoint, m models.Adaptab
 // body's own prefix, or without.
 func pathIn(m models.Adaptable, module string) (string, bool) {
 	_, below, _ := strings.Cut(module, ".")
-	for _, l := range m.Modules() {
-		_, inner, _ := strings.Cut(l.Path, ".")
-		if l.Path == module || l.Path == below && below != "" || inner == module {
-			return l.Path, true
+	for _, path := range m.Paths() {
+		_, inner, _ := strings.Cut(path, ".")
+		if path == module || path == below && below != "" || inner == module {
+			return path, true
 		}
 	}
 	return "", false

@@ -19,8 +19,9 @@ type Config struct {
 	AlphaPattern []adapter.Pattern
 	UseRSLoRA    bool
 	UseDoRA      bool
-	LoRABias     bool // B has a bias
-	TieWeights   bool // ensure_weight_tying: a tied head follows the embedding
+	Bias         string // the base's biases that are trained: [BiasAll], [BiasOfTargets] or "" for none
+	LoRABias     bool   // B has a bias
+	TieWeights   bool   // ensure_weight_tying: a tied head follows the embedding
 	FanInFanOut  bool
 	Dropout      float64
 	InitWeights  string // "true", "false", "gaussian", …
@@ -28,6 +29,12 @@ type Config struct {
 	BaseModel    string // base_model_name_or_path; never opened
 	Selection    adapter.Selection
 }
+
+// The biases that [Config.Bias] has trained and saved whole.
+const (
+	BiasAll       = "all"       // those of every module
+	BiasOfTargets = "lora_only" // those of the modules with factors
+)
 
 // plain are keys that change nothing about the update itself.
 var plain = []string{
@@ -138,10 +145,15 @@ func (p *parser) member(c *Config, key string, value any) (err error) {
 		sel.LayersPattern, err = p.list(key, value)
 		sel.LayersPattern = slices.DeleteFunc(sel.LayersPattern, func(s string) bool { return s == "" })
 	case "bias":
-		if s, ok := value.(string); !ok {
+		s, ok := value.(string)
+		if !ok {
 			return p.wrong(key, value, "a string")
-		} else if s != "none" {
-			return formats.Unfitf(p.file, "", "bias %s (trained biases) is not supported (want \"none\")", formats.Quote(s))
+		}
+		if s != "none" && s != BiasAll && s != BiasOfTargets {
+			return formats.Unfitf(p.file, "", "bias %s is not supported (want \"none\", %q or %q)", formats.Quote(s), BiasAll, BiasOfTargets)
+		}
+		if c.Bias = s; s == "none" {
+			c.Bias = ""
 		}
 	case "init_lora_weights":
 		c.InitWeights, err = p.initWeights(key, value)

@@ -57,7 +57,7 @@ func TestConfigsRefused(t *testing.T) {
 		{"unknown method", plainConfig("peft_type", `"\u001b[31m"`), unfit, `peft_type "\x1b[31m" is not supported`},
 		{"lora_bias of a text", plainConfig("lora_bias", `"all"`), input, "lora_bias must be true or false (got a string)"},
 		{"ensure_weight_tying of a number", plainConfig("ensure_weight_tying", "1"), input, "ensure_weight_tying must be true or false (got a number)"},
-		{"bias", plainConfig("bias", `"all"`), unfit, `bias "all" (trained biases) is not supported`},
+		{"bias", plainConfig("bias", `"boft_only"`), unfit, `bias "boft_only" is not supported (want "none", "all" or "lora_only")`},
 		{"bias true", plainConfig("bias", `true`), input, "bias must be a string"},
 		{"target_parameters", plainConfig("target_parameters", `["x"]`), unfit, "target_parameters"},
 		{"trainable tokens", plainConfig("trainable_token_indices", `[1]`), unfit, "trainable_token_indices"},

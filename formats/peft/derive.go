@@ -15,7 +15,7 @@ import (
 // ConfigFor returns the config of an adapter that comes from a dialect without one, or
 // with another, or from no file: each module is targeted by its whole path, the rank and alpha that most
 // modules have are r and lora_alpha, and the others get patterns; modules of which a
-// parameter is saved whole are modules_to_save. Alpha is the scale times
+// parameter is saved whole are modules_to_save, but for biases alone, which are those of the option bias. Alpha is the scale times
 // the rank, or the number beside it that gives the scale again; [Write] refuses where none does.
 func ConfigFor(a *adapter.Adapter) (*Config, error) {
 	c := &Config{BaseModel: a.Base, InitWeights: "true"}
@@ -30,7 +30,18 @@ func ConfigFor(a *adapter.Adapter) (*Config, error) {
 			c.LoRABias = true
 			continue
 		}
-		if _, ok := e.Update.(*adapter.Replace); ok {
+		if u, ok := e.Update.(*adapter.Replace); ok {
+			if u.Param == "bias" && !replacesWeight(a, e.Module) {
+				if c.Bias != BiasAll && hasFactors(a, e.Module) {
+					c.Bias = BiasOfTargets
+				} else {
+					c.Bias = BiasAll
+				}
+				continue
+			}
+			if hasFactors(a, e.Module) { // saved beside its factors
+				continue
+			}
 			if sel := &c.Selection; !slices.Contains(sel.ModulesToSave, e.Module) {
 				sel.ModulesToSave = append(sel.ModulesToSave, e.Module)
 			}
@@ -54,7 +65,7 @@ func ConfigFor(a *adapter.Adapter) (*Config, error) {
 		return slices.ContainsFunc(c.Selection.ModulesToSave, func(holder string) bool { return strings.HasPrefix(m, holder+".") })
 	})
 	if len(count) == 0 {
-		if len(c.Selection.ModulesToSave) == 0 {
+		if len(c.Selection.ModulesToSave) == 0 && c.Bias == "" {
 			return nil, formats.Unfitf(a.Path, "", "it has no modules")
 		}
 		c.R, c.Alpha, c.Selection.TargetRegex = 8, 8, noTargets
@@ -78,6 +89,15 @@ func ConfigFor(a *adapter.Adapter) (*Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// replacesWeight reports whether a module's weight is replaced too: then it is saved whole,
+// and else a bias of its own is one of those that the option bias has trained.
+func replacesWeight(a *adapter.Adapter, module string) bool {
+	return slices.ContainsFunc(a.Entries, func(e adapter.Entry) bool {
+		u, ok := e.Update.(*adapter.Replace)
+		return ok && u.Param == "weight" && e.Module == module
+	})
 }
 
 // noTargets is PEFT's word for an adapter that targets no module (DUMMY_TARGET_MODULES).

@@ -10,7 +10,7 @@
 //
 // Rank and scale come from the config alone, by PEFT's rules (first pattern in file
 // order), and the factors must agree with them. Every tensor and every option is used
-// or refused by name: DoRA, biases, other methods, changed-base initialisations
+// or refused by name: other methods, changed-base initialisations
 // and options that graft does not know do not pass silently. What is written loads in
 // PEFT with the same numbers.
 //

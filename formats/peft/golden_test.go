@@ -19,7 +19,7 @@ func TestRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(dirs) != len(refused) || len(dirs) < 15 {
+	if len(dirs) != len(refused) || len(dirs) < 13 {
 		t.Errorf("%d directories for %d cases", len(dirs), len(refused))
 	}
 	for _, d := range dirs {
@@ -66,7 +66,11 @@ func TestReadGolden(t *testing.T) {
 					t.Errorf("got %d targets, want %d", low, len(c.Targets[i]))
 				}
 				slices.Sort(used)
-				if want := keysOfFile(t, dir); !slices.Equal(used, want) {
+				want := slices.DeleteFunc(keysOfFile(t, dir), func(key string) bool {
+					// A third time the same, and a bias that is no longer used.
+					return strings.HasSuffix(key, ".modules_to_save.bias") || strings.HasSuffix(key, ".original_module.bias")
+				})
+				if !slices.Equal(used, want) {
 					t.Errorf("used %q\nof %q", used, want)
 				}
 			})

@@ -63,8 +63,9 @@ func parseKey(key string) (module, param string, p part) {
 			return module, strings.Join(segments[i:], "."), partRefused
 		}
 	}
-	// PEFT saves an embedding that it targets along, under the wrapper's name for it.
-	if i := len(segments) - 2; i > 0 && segments[i] == "base_layer" && segments[i+1] == "weight" {
+	// Of a module that PEFT targets, an embedding that it saves along and a bias that it
+	// trains are under the wrapper's name for it.
+	if i := len(segments) - 2; i > 0 && segments[i] == "base_layer" && (segments[i+1] == "weight" || segments[i+1] == "bias") {
 		segments = slices.Delete(segments, i, i+1)
 	}
 	if i := slices.Index(segments, "modules_to_save"); i >= 0 && i+2 < len(segments) {

@@ -94,6 +94,11 @@ func entries(ckpt *formats.Checkpoint, cfg *Config, file string) ([]adapter.Entr
 		case partRefused:
 			problems.Add(formats.Unfitf(file, t.Name, "%s is not supported", formats.Quote(param)))
 		case partOther:
+			again, err := savedAgain(cfg, ckpt, t)
+			problems.Add(err)
+			if again || err != nil {
+				continue
+			}
 			e, err := replacement(cfg, file, t, module, param)
 			problems.Add(err)
 			if err == nil {
@@ -120,6 +125,7 @@ func entries(ckpt *formats.Checkpoint, cfg *Config, file string) ([]adapter.Entr
 	var out []adapter.Entry
 	for _, x := range order {
 		if e, ok := x.(adapter.Entry); ok {
+			problems.Add(checkBias(cfg, e, pairs[e.Module] != nil, file))
 			out = append(out, e)
 			continue
 		}
@@ -265,9 +271,7 @@ func (p *pair) biasEntry(cfg *Config, weight adapter.Entry, file string) (adapte
 // replacement makes a whole parameter an update: of a module that the config lists in
 // modules_to_save, or of an embedding or head that PEFT saved along.
 func replacement(cfg *Config, file string, t formats.Tensor, module, param string) (adapter.Entry, error) {
-	saved := slices.ContainsFunc(cfg.Selection.ModulesToSave, func(name string) bool {
-		return strings.HasSuffix(module, name) || strings.Contains("."+module+".", "."+name+".")
-	})
+	saved := savesWhole(cfg, module) || param == "bias" && cfg.Bias != ""
 	last := module[strings.LastIndexByte(module, '.')+1:]
 	along := param == "weight" && slices.Contains(savedAlong, last)
 	if style := foreignStyle(t.Name); style != "" && !saved {

@@ -1,6 +1,7 @@
 package peft
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -38,7 +39,7 @@ func (c *Config) Encode() []byte {
 	sel := c.Selection
 	set("alpha_pattern", patternObject(c.AlphaPattern, false))
 	set("base_model_name_or_path", orNull(c.BaseModel))
-	set("bias", "none")
+	set("bias", cmp.Or(c.Bias, "none"))
 	set("ensure_weight_tying", c.TieWeights)
 	set("exclude_modules", namesOrRegex(sel.ExcludeModules, sel.ExcludeRegex))
 	set("fan_in_fan_out", c.FanInFanOut)
@@ -162,11 +163,18 @@ type keyed struct {
 // encodable lists all tensors, none of which has been read yet.
 func encodable(a *adapter.Adapter, file string) ([]keyed, error) {
 	var out []keyed
-	have := map[string]bool{}
+	have, wrapped := map[string]bool{}, map[string]bool{}
+	for _, e := range a.Entries {
+		_, low := adapter.LowRankOf(e.Update)
+		wrapped[e.Module] = wrapped[e.Module] || low
+	}
 	for _, e := range a.Entries {
 		keys, err := keysOf(e)
 		if err != nil {
 			return nil, err
+		}
+		if u, ok := e.Update.(*adapter.Replace); ok && wrapped[e.Module] {
+			keys[0] = "base_model.model." + e.Module + ".base_layer." + u.Param // as PEFT calls what it targets
 		}
 		for i, t := range e.Update.Tensors() {
 			dtype, err := oracle.ParseDType(t.DType.String())
@@ -242,6 +250,14 @@ func keysOf(e adapter.Entry) ([]string, error) {
 	return nil, formats.Unfitf("", "", "module %s: PEFT has no form for an update of kind %s", formats.Quote(e.Module), e.Update.Kind())
 }
 
+// hasFactors reports whether an adapter has a low-rank update of a module.
+func hasFactors(a *adapter.Adapter, module string) bool {
+	return slices.ContainsFunc(a.Entries, func(e adapter.Entry) bool {
+		_, low := adapter.LowRankOf(e.Update)
+		return low && e.Module == module
+	})
+}
+
 // checkConfig makes sure that a reader of the config gets the adapter that was meant.
 func checkConfig(a *adapter.Adapter, file string) error {
 	cfg, err := ParseConfig(a.Config, file)
@@ -267,6 +283,10 @@ func checkConfig(a *adapter.Adapter, file string) error {
 		return formats.Outputf(file, nil, "the config does not describe the adapter: lora_bias is not set")
 	}
 	for _, e := range a.Entries {
+		if isBias(cfg, e) && (cfg.Bias == "" || cfg.Bias == BiasOfTargets && !hasFactors(a, e.Module)) {
+			wrong = append(wrong, fmt.Sprintf("%s has a bias of its own and the config's bias is %q", formats.Quote(e.Module), cmp.Or(cfg.Bias, "none")))
+			continue
+		}
 		u, ok := adapter.LowRankOf(e.Update)
 		if !ok {
 			continue

@@ -427,6 +427,19 @@ CASES = [
             "task_type": "CAUSAL_LM",
         },
     ),
+    Case(
+        "biases",
+        "bias all: every bias saved whole, those of targets under the wrapper's name; that of the classifier, which is saved whole too,"
+        " is there three times",
+        lambda: bert(),
+        {"r": 2, "lora_alpha": 3, "target_modules": ["query", "output.dense"], "bias": "all", "task_type": "SEQ_CLS"},
+    ),
+    Case(
+        "biases-of-targets",
+        "bias lora_only: the targets' biases saved whole, with DoRA",
+        lambda: gpt2(tie_word_embeddings=False),
+        {"r": 3, "lora_alpha": 5, "target_modules": ["c_attn", "c_fc"], "fan_in_fan_out": True, "use_dora": True, "bias": "lora_only", "task_type": "CAUSAL_LM"},
+    ),
 ]
 
 
@@ -493,7 +506,8 @@ def by_the_rule(before, adapters, targets, replaced):
                 delta = delta.to(w.dtype)
             state[target["tensor"]] = (w.to(delta.dtype) + delta if delta.dtype != w.dtype else w + delta).to(w.dtype)
         for name in replaced:
-            state[name] = factors["base_model.model." + name].to(before[name].dtype)
+            key = "base_model.model." + name
+            state[name] = factors.get(key, factors.get(key.removesuffix("bias") + "base_layer.bias")).to(before[name].dtype)
     return state
 
 
@@ -604,8 +618,6 @@ def write_case(case, out):
 def refusals():
     fc = {"target_modules": ["fc"], "r": 2, "lora_alpha": 3}
     return [
-        ("bias-all", "bias", "bias = all: every bias saved whole", Tiny, LoraConfig(**fc, bias="all")),
-        ("bias-lora-only", "bias", "bias = lora_only: the targets' biases saved whole", Tiny, LoraConfig(**fc, bias="lora_only")),
         (
             "trainable-tokens",
             "trainable_token_indices",
@@ -900,7 +912,7 @@ def main():
     for number, case in enumerate(CASES):
         torch.manual_seed(args.seed * 1000 + number)
         cases.append(write_case(case, args.out / case.name))
-    for number, (name, *rest) in enumerate(refusals(), 1):
+    for number, (name, *rest) in enumerate(refusals(), 3):
         torch.manual_seed(args.seed * 1000 + 500 + number)
         refused.append(write_refusal(args.out / "refuse" / name, *rest))
     versions = {"peft": peft.__version__, "torch": torch.__version__.split("+")[0], "transformers": transformers.__version__}

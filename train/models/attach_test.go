@@ -64,7 +64,17 @@ func TestAttachRefusals(t *testing.T) {
 		want  string
 	}{
 		"no module": {of(pair("model.layers.1.self_attn.q_prof", 12, 2, 24)), false, `module "model.layers.1.self_attn.q_prof" is not in the model`},
-		"embedding": {of(pair("model.embed_tokens", 12, 2, 23)), false, "low-rank updates lie on linear layers only"},
+		"norm":      {of(pair("model.norm", 12, 2, 12)), false, "low-rank updates lie on linear layers and embeddings only, and it is neither"},
+		"embedding": {of(pair("model.embed_tokens", 12, 2, 23)), false, "factors are not those of an embedding (A is [2 12], B is [23 2])"},
+		"embedding's shape": {of(with(pair("model.embed_tokens", 12, 2, 23), func(u *adapter.LowRank) { u.Embedding = true })), false,
+			"factors do not fit the embedding (got A [2 12] and B [23 2], want [r 23] and [12 r])"},
+		"magnitude": {of(adapter.Entry{Module: qProj, Update: &adapter.Magnitude{Inner: pair(qProj, 12, 2, 24).Update.(*adapter.LowRank), Vector: tensor("m", 23)}}), false,
+			"magnitude and B disagree on the outputs (magnitude is [23], B is [24 2])"},
+		"lonely bias": {of(adapter.Entry{Module: qProj, Update: &adapter.BiasDelta{Vector: tensor("x", 24), Scale: 1}}), false, "has a bias of B and no factors"},
+		"bias": {of(pair(qProj, 12, 2, 24), adapter.Entry{Module: qProj, Update: &adapter.BiasDelta{Vector: tensor("x", 12), Scale: 1}}), false,
+			"the bias of B does not fit the layer (got [12], want [24])"},
+		"two biases": {of(pair(qProj, 12, 2, 24), adapter.Entry{Module: qProj, Update: &adapter.BiasDelta{Vector: tensor("x", 24), Scale: 1}},
+			adapter.Entry{Module: qProj, Update: &adapter.BiasDelta{Vector: tensor("y", 24), Scale: 1}}), false, "has two biases of B"},
 		"as embedding": {of(with(pair(qProj, 12, 2, 24), func(u *adapter.LowRank) { u.Embedding = true })), false,
 			"factors are not those of a linear layer"},
 		"convolution": {of(with(pair(qProj, 12, 2, 24), func(u *adapter.LowRank) { u.A = tensor("A", 2, 3, 2, 2) })), false,
@@ -108,6 +118,8 @@ func TestAttachRefusals(t *testing.T) {
 	checkError(t, smallModel(t).Attach(of(broken), 1), formats.ErrInput, `reading "ad": tensor "B": unexpected EOF`)
 	replace := of(adapter.Entry{Module: "norm", Update: &adapter.Replace{Param: "weight", Value: tensor("x", 12)}})
 	checkError(t, smallModel(t).Attach(replace, 0.5), formats.ErrUnfit, "a replaced parameter cannot be weighted (got a weight of 0.5)")
+	dora := of(adapter.Entry{Module: qProj, Update: &adapter.Magnitude{Inner: pair(qProj, 12, 2, 24).Update.(*adapter.LowRank), Vector: tensor("m", 24)}})
+	checkError(t, smallModel(t).Attach(dora, 0.5), formats.ErrUnfit, "an update with a magnitude cannot be weighted (got weight 0.5, want 1)")
 	checkError(t, smallModel(t).Attach(of(), math.NaN()), formats.ErrUsage, "finite number")
 }
 

@@ -34,7 +34,7 @@ type causal struct {
 
 // load reads the weights of a trunk and of its head, which is the embedding where they are
 // tied.
-func (m *causal) load(ckpt *formats.Checkpoint, doc *strictjson.Object, t trunk, embedding **autodiff.Value, tied bool) (err error) {
+func (m *causal) load(ckpt *formats.Checkpoint, doc *strictjson.Object, t trunk, embedding *table, tied bool) (err error) {
 	m.trunk, m.objective = t, m.loss
 	if m.ends, err = generationEnds(ckpt, doc); err != nil {
 		return err
@@ -49,10 +49,10 @@ func (m *causal) load(ckpt *formats.Checkpoint, doc *strictjson.Object, t trunk,
 		return err
 	}
 	if tied {
-		if stored := m.head.weight; stored != nil && !slices.Equal(stored.Data, (*embedding).Data) {
+		if stored := m.head.weight; stored != nil && !slices.Equal(stored.Data, embedding.weight.Data) {
 			return formats.Rejectf(ckpt.Path(), "lm_head.weight", "differs from the embedding although config.json ties them (tie_word_embeddings)")
 		}
-		m.head.weight = *embedding
+		m.head.weight, m.tied = embedding.weight, embedding
 	}
 	m.countBase()
 	return nil

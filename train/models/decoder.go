@@ -14,7 +14,7 @@ type decoder struct {
 	causal
 	spec spec
 
-	embedding *autodiff.Value
+	embedding table
 	blocks    []*block
 	norm      *autodiff.Value
 }
@@ -49,7 +49,7 @@ func (m *decoder) find(w *weights) {
 		w.vector(into, path+".weight", n)
 		m.add(path, "weight", into)
 	}
-	m.findTable(w, "model.embed_tokens", &m.embedding, s.vocabulary, s.hidden)
+	m.findTable(w, "model.embed_tokens", &m.embedding, s.vocabulary, s.hidden, s.padding)
 	queries, keys := s.heads*s.headDim, s.keyValueHeads*s.headDim
 	for i := range s.layers {
 		b, path := new(block), fmt.Sprintf("model.layers.%d.", i)
@@ -111,7 +111,7 @@ func (m *decoder) hidden(t *autodiff.Tape, in packed, drop dropout) *autodiff.Va
 	for _, r := range m.turning {
 		p.turns = append(p.turns, r.spans(in.seqs))
 	}
-	h := t.Rows(m.embedding, in.ids)
+	h := m.embedding.apply(t, in.ids)
 	if m.spec.embedScale != 1 {
 		t.Scale(h, m.spec.embedScale)
 	}

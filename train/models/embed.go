@@ -94,6 +94,9 @@ func (h *host) dropPrefix() {
 	for i := range h.linears {
 		h.linears[i].Path = strings.TrimPrefix(h.linears[i].Path, h.prefix)
 	}
+	for _, e := range h.tables {
+		e.path = strings.TrimPrefix(e.path, h.prefix)
+	}
 	h.byPath = trimKeys(h.byPath, h.prefix)
 	h.slots = trimKeys(h.slots, h.prefix)
 }

@@ -13,7 +13,7 @@ type encoder struct {
 	host
 	spec encoderSpec
 
-	tokens, positions, types *autodiff.Value // types is nil where the model has none
+	tokens, positions, types table // types only where the model has segments
 	embedded                 norm
 	blocks                   []*encoderBlock
 }
@@ -30,10 +30,10 @@ func (m *encoder) find(w *weights) {
 	layer := func(path string, l *linear, out, in int) { m.findLinear(w, path, l, out, in, true) }
 	w.leave = s.leave
 	at := s.body + "embeddings."
-	m.findTable(w, at+"word_embeddings", &m.tokens, s.vocabulary, s.hidden)
-	m.findTable(w, at+"position_embeddings", &m.positions, s.positions, s.hidden)
+	m.findTable(w, at+"word_embeddings", &m.tokens, s.vocabulary, s.hidden, s.padding)
+	m.findTable(w, at+"position_embeddings", &m.positions, s.positions, s.hidden, s.positionPadding)
 	if s.types > 0 {
-		m.findTable(w, at+"token_type_embeddings", &m.types, s.types, s.hidden)
+		m.findTable(w, at+"token_type_embeddings", &m.types, s.types, s.hidden, noPadding)
 	}
 	m.findNorm(w, at+"LayerNorm", &m.embedded, s.hidden)
 	for i := range s.layers {
@@ -61,11 +61,11 @@ func (m *encoder) width() int { return m.spec.hidden }
 
 // hidden returns the last block's output.
 func (m *encoder) hidden(t *autodiff.Tape, in packed, drop dropout) *autodiff.Value {
-	h := t.Rows(m.tokens, in.ids)
-	if m.types != nil {
-		t.Add(h, t.Rows(m.types, in.types))
+	h := m.tokens.apply(t, in.ids)
+	if m.spec.types > 0 {
+		t.Add(h, m.types.apply(t, in.types))
 	}
-	t.Add(h, t.Rows(m.positions, m.placesOf(in)))
+	t.Add(h, m.positions.apply(t, m.placesOf(in)))
 	h = m.embedded.apply(t, h, m.spec.eps)
 	for _, b := range m.blocks {
 		h = t.Scope(func() *autodiff.Value { return m.block(t, b, h, in.seqs, drop) })

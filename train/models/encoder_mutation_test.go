@@ -33,7 +33,7 @@ var taskMutations = []taskMutation{
 	{model: "gpt2-odd", run: "lm", option: "activation_function", config: map[string]any{"activation_function": missing}},
 	{model: "gpt2-odd", run: "lm", option: "scale_attn_weights", config: map[string]any{"scale_attn_weights": true}},
 	{model: "gpt2-odd", run: "lm", option: "scale_attn_by_inverse_layer_idx", config: map[string]any{"scale_attn_by_inverse_layer_idx": false}},
-	{model: "gpt2-odd", run: "lm", option: "its own head", change: func(m Adaptable) { m.(*gpt2).head.weight = m.(*gpt2).tokens }},
+	{model: "gpt2-odd", run: "lm", option: "its own head", change: func(m Adaptable) { m.(*gpt2).head.weight = m.(*gpt2).tokens.weight }},
 	{model: "gpt2-score", run: "classes", option: "activation_function", config: map[string]any{"activation_function": "gelu_new"}},
 	{model: "gpt2-score", run: "classes", option: "the last token", change: func(m Adaptable) { m.(*Classifier).head.last = false }},
 	{model: "bert", run: "classes", option: "hidden_act", config: map[string]any{"hidden_act": "gelu_new"}},

@@ -15,6 +15,7 @@ type encoderSpec struct {
 	pad                              int32
 	firstPosition                    int // of a text's first token
 	initRange                        float64
+	padding, positionPadding         int32 // of the two tables, see [table]
 
 	body  string // the first segment of the paths, with a dot
 	names encoderNames
@@ -71,6 +72,8 @@ func readRoBERTa(o *options) encoderSpec {
 	s := o.bert("roberta.")
 	s.pad = int32(o.count("pad_token_id", 1))
 	s.firstPosition = int(s.pad) + 1
+	s.padding = o.padding(s.vocabulary, 1)
+	s.positionPadding = o.padding(s.positions, 1)
 	if s.firstPosition >= s.positions {
 		o.reject("max_position_embeddings", "leaves no position behind pad_token_id (got %d and %d)", s.positions, s.pad)
 	}
@@ -83,8 +86,9 @@ func (o *options) bert(body string) encoderSpec {
 		layers: o.size("num_hidden_layers", 12), heads: o.size("num_attention_heads", 12),
 		positions: o.size("max_position_embeddings", 512), types: o.size("type_vocab_size", 2),
 		eps: o.positive("layer_norm_eps", 1e-12), activation: o.activation("hidden_act", "gelu"),
-		initRange: o.positive("initializer_range", 0.02), body: body, names: bertNames,
+		initRange: o.positive("initializer_range", 0.02), body: body, names: bertNames, positionPadding: noPadding,
 	}
+	s.padding = o.padding(s.vocabulary, 0)
 	o.mustBe("position_embedding_type", `"absolute"`, "absolute")
 	o.mustBe("is_decoder", "false", false)
 	o.mustBe("add_cross_attention", "false", false)
@@ -99,8 +103,9 @@ func readDistilBERT(o *options) encoderSpec {
 		vocabulary: o.size("vocab_size", 30522), hidden: o.size("dim", 768), intermediate: o.size("hidden_dim", 3072),
 		layers: o.size("n_layers", 6), heads: o.size("n_heads", 12), positions: o.size("max_position_embeddings", 512),
 		eps: 1e-12, activation: o.activation("activation", "gelu"),
-		initRange: o.positive("initializer_range", 0.02), body: "distilbert.", names: distilNames,
+		initRange: o.positive("initializer_range", 0.02), body: "distilbert.", names: distilNames, positionPadding: noPadding,
 	}
+	s.padding = o.padding(s.vocabulary, 0)
 	o.bounds(&s)
 	return s
 }

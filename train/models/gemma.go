@@ -45,6 +45,7 @@ func (o *options) gemma(maxPositions int) spec {
 		maxPositions: maxPositions, headDim: 256, keyValueHeads: 4, eps: 1e-6,
 		activation: "hidden_activation", gate: "gelu_pytorch_tanh", tied: true,
 	})
+	s.padding = o.padding(s.vocabulary, 0)
 	s.norms, s.norm.Offset = sandwichNorms, 1
 	s.embedScale = float32(math.Sqrt(float64(s.hidden)))
 	s.scoreScale = float32(1 / math.Sqrt(o.positive("query_pre_attn_scalar", 256)))

@@ -56,7 +56,12 @@ func readAdapter(t testing.TB, model, reference, which string) *adapter.Adapter 
 // golden opens a file of reference numbers.
 func golden(t testing.TB, model string, file ...string) *formats.Checkpoint {
 	t.Helper()
-	c, err := safetensors.Open(filepath.Join(append([]string{model, "reference"}, file...)...))
+	return goldenAt(t, filepath.Join(append([]string{model, "reference"}, file...)...))
+}
+
+func goldenAt(t testing.TB, path string) *formats.Checkpoint {
+	t.Helper()
+	c, err := safetensors.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ type gpt2 struct {
 	causal
 	spec gpt2Spec
 
-	tokens, positions *autodiff.Value
+	tokens, positions table
 	blocks            []*gpt2Block
 	norm              norm
 }
@@ -96,8 +96,8 @@ func (m *gpt2) find(w *weights) {
 		m.addLinear(path, l, out, in)
 		m.flip(path, "weight")
 	}
-	m.findTable(w, gpt2Body+"wte", &m.tokens, s.vocabulary, s.hidden)
-	m.findTable(w, gpt2Body+"wpe", &m.positions, s.maxPositions, s.hidden)
+	m.findTable(w, gpt2Body+"wte", &m.tokens, s.vocabulary, s.hidden, noPadding)
+	m.findTable(w, gpt2Body+"wpe", &m.positions, s.maxPositions, s.hidden, noPadding)
 	for i := range s.layers {
 		b, path := new(gpt2Block), fmt.Sprintf("%sh.%d.", gpt2Body, i)
 		m.blocks = append(m.blocks, b)
@@ -122,8 +122,8 @@ func (m *gpt2) width() int { return m.spec.hidden }
 
 // hidden returns the normed output of the last block.
 func (m *gpt2) hidden(t *autodiff.Tape, in packed, drop dropout) *autodiff.Value {
-	h := t.Rows(m.tokens, in.ids)
-	t.Add(h, t.Rows(m.positions, positionsOf(in.seqs)))
+	h := m.tokens.apply(t, in.ids)
+	t.Add(h, m.positions.apply(t, positionsOf(in.seqs)))
 	for i, b := range m.blocks {
 		h = t.Scope(func() *autodiff.Value {
 			x := b.attentionIn.apply(t, h, m.spec.eps)

@@ -2,6 +2,8 @@ package models
 
 import (
 	"bytes"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/seed-b982eded/graft/formats"
@@ -14,6 +16,8 @@ import (
 type host struct {
 	linears  []Module
 	byPath   map[string]*linear
+	tables   []*table
+	tied     *table                      // whose weight is that of the head, lm_head, too
 	slots    map[string]**autodiff.Value // parameters by "path.name", nil pointers where absent
 	flipped  map[string]bool             // of slots: stored as in × out
 	replaced map[string]bool
@@ -31,7 +35,8 @@ type host struct {
 // training is the adapter being trained.
 type training struct {
 	source *adapter.Adapter
-	params []Param // of each entry: A and B, or the whole parameter
+	params []Param
+	parts  [][]part // by entry
 	drop   float64
 }
 
@@ -82,6 +87,17 @@ func (h *host) countBase() {
 // Modules returns the linear layers in the order of the model.
 func (h *host) Modules() []Module { return append([]Module(nil), h.linears...) }
 
+// Paths returns the modules that have parameters, sorted.
+func (h *host) Paths() []string {
+	seen := map[string]bool{}
+	for name, slot := range h.slots {
+		if *slot != nil {
+			seen[name[:strings.LastIndexByte(name, '.')]] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
 // Size counts parameters.
 func (h *host) Size() Size { return h.size }
 
@@ -120,7 +136,7 @@ func (h *host) Train(ad *adapter.Adapter, opts TrainOptions) error {
 		return err
 	}
 	p.apply()
-	h.trained = &training{source: ad, params: p.params, drop: opts.Dropout}
+	h.trained = &training{source: ad, params: p.params, parts: p.parts, drop: opts.Dropout}
 	for _, param := range p.params {
 		h.size.Trainable += int64(len(param.Data))
 	}
@@ -158,25 +174,45 @@ func (h *host) Export() (*adapter.Adapter, error) {
 	}
 	out := *h.trained.source
 	out.Closer = nil
-	out.Entries = make([]adapter.Entry, len(out.Entries))
-	params := h.trained.params
-	for i, e := range h.trained.source.Entries {
-		switch u := e.Update.(type) {
-		case *adapter.LowRank:
-			u2 := *u
-			u2.A, u2.B = inMemory(u.A, params[0].Data), inMemory(u.B, params[1].Data)
-			e.Update, params = &u2, params[2:]
-		case *adapter.Replace:
-			u2, data := *u, params[0].Data
-			if h.flipped[params[0].Name] {
-				data = transposed(data, params[0].Rows, params[0].Cols)
-			}
-			u2.Value = inMemory(u.Value, data)
-			e.Update, params = &u2, params[1:]
-		}
-		out.Entries[i] = e
+	out.Entries = slices.Clone(out.Entries)
+	for i, parts := range h.trained.parts {
+		out.Entries[i].Update = withParts(out.Entries[i].Update, parts)
 	}
 	return &out, nil
+}
+
+// withParts returns an update of the present values of what its tensors were trained in.
+func withParts(update adapter.Update, parts []part) adapter.Update {
+	if len(parts) == 0 { // not trained
+		return update
+	}
+	switch u := update.(type) {
+	case *adapter.LowRank:
+		u2 := *u
+		u2.A, u2.B = parts[0].tensor(u.A), parts[1].tensor(u.B)
+		return &u2
+	case *adapter.Magnitude:
+		inner := withParts(u.Inner, parts[:2]).(*adapter.LowRank)
+		return &adapter.Magnitude{Inner: inner, Vector: parts[2].tensor(u.Vector)}
+	case *adapter.BiasDelta:
+		u2 := *u
+		u2.Vector = parts[0].tensor(u.Vector)
+		return &u2
+	case *adapter.Replace:
+		u2 := *u
+		u2.Value = parts[0].tensor(u.Value)
+		return &u2
+	}
+	return update
+}
+
+// tensor returns t with the part's present elements.
+func (p part) tensor(t formats.Tensor) formats.Tensor {
+	data := p.data
+	if p.turned {
+		data = transposed(data, p.rows, p.cols)
+	}
+	return inMemory(t, data)
 }
 
 // inMemory returns t with a copy of data as its elements.

@@ -2,18 +2,11 @@ package models
 
 import "github.com/seed-b982eded/graft/train/autodiff"
 
-// linear is a frozen linear layer with the factor pairs that lie on it.
+// linear is a linear layer with the factor pairs that lie on it.
 type linear struct {
 	weight   *autodiff.Value // out × in
 	bias     *autodiff.Value // 1 × out, or nil
-	branches []branch
-}
-
-// branch is one factor pair: scale·B·A beside the weight.
-type branch struct {
-	a, b   *autodiff.Value // r × in, out × r
-	scale  float32
-	number uint64 // tells the dropout masks of trained branches apart; 0 where not trained
+	branches []*branch
 }
 
 // dropout is what LossGrad asks of trained branches; the zero value is none.
@@ -24,14 +17,34 @@ type dropout struct {
 
 // apply returns the layer's output for the rows of x.
 func (l *linear) apply(t *autodiff.Tape, x *autodiff.Value, drop dropout) *autodiff.Value {
-	y := t.Linear(x, l.weight, l.bias)
-	for _, b := range l.branches {
-		in := x
-		if b.number != 0 {
-			// An odd factor keeps the seeds of neighbouring branches and batches apart.
-			in = t.Dropout(x, drop.p, drop.seed+b.number*0xd1342543de82ef95)
+	if !scaled(l.branches) {
+		y := t.Linear(x, l.weight, l.bias)
+		for _, b := range l.branches {
+			b.addTo(t, y, b.input(t, x, drop))
 		}
-		t.LoRA(y, in, b.a, b.b, b.scale)
+		return y
+	}
+	// Magnitudes scale what the layer makes of x without its bias.
+	y := t.Linear(x, l.weight, nil)
+	for _, b := range l.branches {
+		in := b.input(t, x, drop)
+		switch {
+		case b.magnitude == nil:
+			b.addTo(t, y, in)
+		case in == x:
+			b.addTo(t, y, x)
+			y = t.ScaleColumns(y, b.magnitude, b.rowNorms(l.weight))
+		default:
+			// Under dropout only what comes of the elements that are left is scaled, as in
+			// PEFT (tuners/lora/variants.py): y + (m/n − 1)·W·x' + m/n·s·B·A·x'.
+			u := t.Linear(in, l.weight, nil)
+			t.Sub(y, u)
+			b.addTo(t, u, in)
+			t.Add(y, t.ScaleColumns(u, b.magnitude, b.rowNorms(l.weight)))
+		}
+	}
+	if l.bias != nil {
+		t.AddRow(y, l.bias, 1)
 	}
 	return y
 }
@@ -43,10 +56,4 @@ func (h *host) findLinear(w *weights, path string, l *linear, out, in int, bias 
 		w.vector(&l.bias, path+".bias", out)
 	}
 	h.addLinear(path, l, out, in)
-}
-
-// findTable looks up an embedding.
-func (h *host) findTable(w *weights, path string, into **autodiff.Value, rows, width int) {
-	w.matrix(into, path+".weight", rows, width)
-	h.add(path, "weight", into)
 }

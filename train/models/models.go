@@ -12,14 +12,18 @@ import (
 // Adaptable is what all models have: a frozen base that adapters lie on, and a loss.
 type Adaptable interface {
 	// Attach puts an adapter on the model, its deltas multiplied by weight. Several may
-	// be attached; their deltas add up. An update that the model cannot apply is an
+	// be attached; their deltas add up, and magnitudes (DoRA) scale what is there before
+	// them, as in PEFT. An update that the model cannot apply is an
 	// [formats.ErrUnfit], and then nothing is attached.
 	Attach(ad *adapter.Adapter, weight float64) error
 	// Train attaches an adapter whose factors are trained from their present values, and
-	// so are the parameters that it replaces (modules_to_save). A model trains one adapter.
+	// so are magnitudes, biases, and the parameters that it replaces (modules_to_save, bias),
+	// but for the weights of embeddings and heads that PEFT saved along. A model trains one
+	// adapter.
 	Train(ad *adapter.Adapter, opts TrainOptions) error
-	// Params returns what is being trained in the adapter's order, A then B for each pair
-	// of factors: the same slices at every call.
+	// Params returns what is being trained in the adapter's order, A, B and the magnitude for
+	// each pair of factors: the same slices at every call. What embedding and head share
+	// (ensure_weight_tying) is there once.
 	Params() []Param
 	// Export returns the trained adapter with the present factors in memory as F32:
 	// modules, keys, scales and config are those that Train was given. Later steps do
@@ -36,6 +40,8 @@ type Adaptable interface {
 	// Modules returns the linear layers, which low-rank updates may target, in the
 	// order of the model.
 	Modules() []Module
+	// Paths returns the modules that have parameters, sorted.
+	Paths() []string
 	// Size counts parameters.
 	Size() Size
 	// Vocabulary returns the number of tokens that the model knows.

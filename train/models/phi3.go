@@ -5,6 +5,7 @@ package models
 func readPhi3(o *options) spec {
 	s := o.common(defaults{maxPositions: 4096, eps: 1e-5, activation: "hidden_act", gate: "silu"})
 	s.fused = true
+	s.padding = o.padding(s.vocabulary, 32000)
 	o.partRotary(&s)
 	o.slideAll(&s, o.window(0))
 	o.mustBe("resid_pdrop", "0", 0.)

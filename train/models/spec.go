@@ -29,6 +29,7 @@ type spec struct {
 	scoreCap   float32 // see [autodiff.Heads]
 	logitCap   float32 // limit·tanh(x/limit) of the logits; 0 for none
 	tied       bool
+	padding    int32 // see [table]
 }
 
 // layerSpec is what differs from layer to layer.
@@ -114,6 +115,7 @@ func (o *options) common(d defaults) spec {
 		tied:         o.flag("tie_word_embeddings", d.tied),
 		glu:          o.gate(d.activation, d.gate),
 	}
+	s.padding = o.padding(s.vocabulary, noPadding)
 	s.layers = make([]layerSpec, o.boundedLayers(o.size("num_hidden_layers", 0)))
 	s.keyValueHeads = s.heads
 	if d.keyValueHeads != 0 && !o.has("num_key_value_heads") {
