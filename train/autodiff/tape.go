@@ -1,5 +1,7 @@
 package autodiff
 
+import "gonum.org/v1/gonum/blas"
+
 // Tape runs operations, records them and differentiates them. The zero value is
 // ready for use.
 type Tape struct {
@@ -104,14 +106,34 @@ func change(v *Value, what string) {
 
 // gradOf returns v's gradient, zeros at first. Derivatives add to it.
 func (t *Tape) gradOf(v *Value) []float32 {
+	grad, first := t.startGrad(v)
+	if first {
+		clear(grad)
+	}
+	return grad
+}
+
+// startGrad returns v's gradient. The first time its content is anything, and whoever asks
+// has to write all of it.
+func (t *Tape) startGrad(v *Value) (grad []float32, first bool) {
 	if !v.needs {
 		panic("autodiff: a gradient for a value that needs none")
 	}
 	if v.grad == nil {
 		v.gradBuf, v.grad = t.arena.get(v.Rows * v.Cols)
-		clear(v.grad)
+		return v.grad, true
 	}
-	return v.grad
+	return v.grad, false
+}
+
+// addProduct adds alpha·op(a)·op(b) to v's gradient.
+func (t *Tape) addProduct(v *Value, opA, opB blas.Transpose, alpha float32, a, b matrix) {
+	beta := float32(1)
+	grad, first := t.startGrad(v)
+	if first {
+		beta = 0
+	}
+	product(opA, opB, alpha, a, b, beta, general(v.Rows, v.Cols, grad))
 }
 
 func (t *Tape) gradMatrix(v *Value) matrix { return general(v.Rows, v.Cols, t.gradOf(v)) }
