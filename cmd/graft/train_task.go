@@ -53,7 +53,7 @@ func (l *lesson) prepare(c *cli.Context, co *console, reads data.ReadOptions, ba
 		if l.model, err = models.Load(base); err != nil {
 			return err
 		}
-		if err := l.model.Train(l.start, models.TrainOptions{Dropout: c.Float64("lora-dropout")}); err != nil {
+		if err := l.model.Train(l.start, inModelOptions(c)); err != nil {
 			return err
 		}
 	}
@@ -138,7 +138,12 @@ func (l *lesson) loadText(c *cli.Context, task data.Task, base *formats.Checkpoi
 	} else if len(records[0].Sentences) == 2 && !t.scored && c.Int("batch-size") < 2 {
 		return formats.Usagef("--batch-size must be 2 or more: pairs learn from the others of their batch (got %d)", c.Int("batch-size"))
 	}
-	return l.model.Train(start, models.TrainOptions{Dropout: c.Float64("lora-dropout")})
+	return l.model.Train(start, inModelOptions(c))
+}
+
+// inModelOptions reads the options of what happens inside the model.
+func inModelOptions(c *cli.Context) models.TrainOptions {
+	return models.TrainOptions{Dropout: c.Float64("lora-dropout"), GradientCheckpointing: c.Bool("gradient-checkpointing")}
 }
 
 // withHead adds the head to an adapter and its config.

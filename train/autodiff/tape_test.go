@@ -57,7 +57,7 @@ func newProgram() *program {
 func (p *program) loss() float64 {
 	t := &p.tape
 	h := t.Rows(p.table, p.tokens)
-	h = t.Scope(func() *Value {
+	h = t.Scope(h, func(h *Value) *Value {
 		x := t.RMSNorm(h, p.norm, RMS{Eps: 1e-5})
 		q, k, v := t.Linear(x, p.q, nil), t.Linear(x, p.k, nil), t.Linear(x, p.v, nil)
 		t.LoRA(q, t.Dropout(x, 0.1, 5), p.a, p.b, 2)
