@@ -61,7 +61,8 @@ type TrainOptions struct {
 	// LossGrad (PEFT's lora_dropout), 0 ≤ Dropout < 1.
 	Dropout float64
 	// GradientCheckpointing keeps only the input of each block for LossGrad's way back, which
-	// runs the blocks again: less memory for about a third more time, and the same gradients.
+	// runs the blocks again: less memory for up to half as much time again, as a frozen weight
+	// costs one product on either way, and the same gradients.
 	GradientCheckpointing bool
 }
 
