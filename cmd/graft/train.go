@@ -44,6 +44,7 @@ func trainCommand() *cli.Command {
 		&cli.IntFlag{Name: "gradient-accumulation-steps", Value: 1, Usage: "batches in a step"},
 		&cli.Float64Flag{Name: "max-grad-norm", Value: d.MaxGradNorm, Usage: "clip gradients to this norm; 0 leaves them"},
 		&cli.Float64Flag{Name: "lora-dropout", Usage: "dropout on the factors' input"},
+		&cli.BoolFlag{Name: "gradient-checkpointing", Usage: "run the blocks twice in a step, which takes less memory"},
 		maxLengthFlag(),
 		&cli.IntFlag{Name: "eval-steps", Usage: "steps between evaluations (default: only first and last)"},
 		&cli.IntFlag{Name: "logging-steps", Value: 1, Usage: "steps between entries of metrics.jsonl"},

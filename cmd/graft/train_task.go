@@ -148,8 +148,13 @@ func (l *lesson) loadText(c *cli.Context, task data.Task, base *formats.Checkpoi
 // begin puts the adapter that is trained on the model.
 func (l *lesson) begin(c *cli.Context, a *adapter.Adapter) (err error) {
 	takenOut := !c.IsSet("adapter") && patch.ChangesBase(c.String("init-lora-weights"))
-	l.from, err = beginTraining(l.model, a, models.TrainOptions{Dropout: c.Float64("lora-dropout")}, takenOut)
+	l.from, err = beginTraining(l.model, a, inModelOptions(c), takenOut)
 	return err
+}
+
+// inModelOptions reads the options of what happens inside the model.
+func inModelOptions(c *cli.Context) models.TrainOptions {
+	return models.TrainOptions{Dropout: c.Float64("lora-dropout"), GradientCheckpointing: c.Bool("gradient-checkpointing")}
 }
 
 // withHead adds the head to an adapter and its config.

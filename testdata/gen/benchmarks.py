@@ -1,6 +1,6 @@
 """Measures graft beside its peers and writes docs/benchmarks.md.
 
-    python benchmarks.py --graft GRAFT --dir DIR --disk-dir DIR [--only merge,disk,convert,memory,onnx,extract,kernel] [--out PAGE]
+    python benchmarks.py --graft GRAFT --dir DIR --disk-dir DIR [--only merge,disk,convert,memory,onnx,extract,train,kernel] [--out PAGE]
         [--gigabytes 4] [--ranks 16,64] [--rounds 3] [--skip torch,peft]
 
 Prints a section of Markdown for each of --only. With --out the whole page is written, after every section; sections of
@@ -32,6 +32,7 @@ from datetime import date
 from pathlib import Path
 
 import benchmark_extract
+import benchmark_train
 
 ROOT = Path(__file__).resolve().parents[2]
 HIDDEN, INTER, HEADS, KV, VOCAB = 4096, 11008, 32, 8, 32000
@@ -52,6 +53,7 @@ BOUNDS = {
     "memory": "Must: at most 256 MB, whatever the size of model and adapter (`GRAFT_BIG=1 go test ./internal/interop -run Big` asserts it).",
     "onnx": "Must: at most 1.3 × `cp`, and at most 256 MB.",
     "extract": "Must: at most 1.5 × `svd_lowrank` at the same accuracy (aim 1.0 ×), 20 × faster than the full SVD, and at most 512 MB for the pair of 2 GB.",
+    "train": "Must: at least 0.7 × PyTorch's tokens a second, in no more memory. Aim: 1.0 × in half.",
 }  # fmt: skip
 
 
@@ -476,6 +478,10 @@ def svd_peer(base, tuned, report):
     benchmark_extract.peer(base, tuned, Path(path), how)
 
 
+def section_train(args, work, rng):
+    return benchmark_train.section(args, work, rng, run)
+
+
 def min_max(values):
     values = sorted(f"{v:.0f}" if v >= 10 else f"{v:.1f}" for v in values)
     low, high = min(values, key=float), max(values, key=float)
@@ -490,6 +496,7 @@ SECTIONS = {
     "memory": ("Memory of a merge", section_memory, "dir", ("gigabytes",)),
     "onnx": ("Merging ONNX models", section_onnx, "dir", ("gigabytes", "ranks")),
     "extract": ("Extracting an adapter", section_extract, "dir", ()),
+    "train": ("Training", section_train, "dir", ()),
     "kernel": ("The arithmetic of merging", section_kernel, None, ()),
 }
 
@@ -505,7 +512,7 @@ the processor can do.
     go build -o graft ./cmd/graft
     python testdata/gen/benchmarks.py --graft ./graft --dir /dev/shm --disk-dir DIR --out docs/benchmarks.md
 
-in the environment of `testdata/gen/gen-requirements.txt`. `--only merge,disk,convert,memory,onnx,extract,kernel` chooses sections; those that are not
+in the environment of `testdata/gen/gen-requirements.txt`. `--only merge,disk,convert,memory,onnx,extract,train,kernel` chooses sections; those that are not
 measured again stay as they are. Each section says when it was made, on what, and by which command.
 
 ## How to read it
@@ -586,7 +593,7 @@ def main():
     parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run:
-        {"torch": torch_loop, "peft": peft_merge, "svd": svd_peer}[args.run[0]](*map(Path, args.run[1:]))
+        {"torch": torch_loop, "peft": peft_merge, "svd": svd_peer, "lora": benchmark_train.peer}[args.run[0]](*map(Path, args.run[1:]))
         return
     names = args.only.split(",")
     for name in names:

@@ -29,8 +29,12 @@ func (t *Tape) Activate(x *Value, f Activation) *Value {
 	}
 	keep(x)
 	t.record(func() {
-		dx, dy := t.gradOf(x), t.gradOf(y)
+		dy := t.gradOf(y)
+		dx, first := t.startGrad(x)
 		eachBlock(len(dy), func(lo, hi int) {
+			if first {
+				clear(dx[lo:hi])
+			}
 			var room [expBlock]float32
 			slopes := room[:hi-lo]
 			f.slopes(slopes, x.Data[lo:hi])

@@ -45,12 +45,10 @@ func (t *Tape) Attention(q, k, v *Value, heads Heads, seqs []Seq) *Value {
 	a := newAttention(q, k, v, heads, seqs)
 	y := t.newValue(q.Rows, q.Cols, q, k, v)
 	p := t.newValue(1, a.size)
-	clear(y.Data)
-	clear(p.Data)
 	parallel(len(a.blocks)*heads.Query, func(_, i int) {
 		b, h := a.blocks[i/heads.Query], i%heads.Query
 		probs := a.probs(p.Data, b, h)
-		product(asIs, flipped, a.Scale, a.query(q.Data, b, h), a.keys(k.Data, b, a.shared(h)), probs)
+		product(asIs, flipped, a.Scale, a.query(q.Data, b, h), a.keys(k.Data, b, a.shared(h)), 0, probs)
 		for r := range b.rows {
 			row := part(probs, r, 0, 1, b.keys).Data
 			from, to := a.seen(b, r)
@@ -61,7 +59,7 @@ func (t *Tape) Attention(q, k, v *Value, heads Heads, seqs []Seq) *Value {
 			softmax(row[from:to])
 			clear(row[to:])
 		}
-		product(asIs, asIs, 1, probs, a.keys(v.Data, b, a.shared(h)), a.query(y.Data, b, h))
+		product(asIs, asIs, 1, probs, a.keys(v.Data, b, a.shared(h)), 0, a.query(y.Data, b, h))
 	})
 	if !y.needs {
 		t.arena.put(p.buf)
@@ -77,15 +75,19 @@ func (t *Tape) Attention(q, k, v *Value, heads Heads, seqs []Seq) *Value {
 			return
 		}
 		var dq []float32
+		beta := float32(1)
 		if q.needs {
-			dq = t.gradOf(q)
+			var first bool
+			if dq, first = t.startGrad(q); first {
+				beta = 0
+			}
 		}
 		room := queryBlock * a.longest
 		if a.Cap != 0 {
 			room *= 2
 		}
 		scratch := t.newValue(workers(len(a.blocks)*heads.Query), room)
-		a.scoreGrads(dq, p.Data, dy, q.Data, k.Data, v.Data, scratch)
+		a.scoreGrads(dq, beta, p.Data, dy, q.Data, k.Data, v.Data, scratch)
 		t.arena.put(scratch.buf)
 		if k.needs {
 			a.addKeyGrads(t.gradOf(k), p.Data, q.Data)
@@ -217,7 +219,7 @@ func (a *attention) addKeyGrads(d, m, x []float32) {
 				from, to := max(r.from-b.key, 0), min(r.to-b.key, b.keys)
 				seen := part(a.probs(m, b, h), 0, from, b.rows, to-from)
 				out := head(d, a.KeyValue*a.Dim, b.key+from, b.key+to, kv, a.Dim)
-				product(flipped, asIs, 1, seen, a.query(x, b, h), out)
+				product(flipped, asIs, 1, seen, a.query(x, b, h), 1, out)
 			}
 		}
 	})
@@ -225,20 +227,18 @@ func (a *attention) addKeyGrads(d, m, x []float32) {
 
 // scoreGrads turns the probabilities p into the gradients of q·kᵀ,
 // scale·p∘(dp − Σ dp∘p) with dp = dy·vᵀ, times the slope 1 − tanh² where scores are
-// bent, and adds those times k to dq unless it is nil. scratch has a row for each worker.
-func (a *attention) scoreGrads(dq, p, dy, q, k, v []float32, scratch *Value) {
+// bent, and makes dq those times k plus beta·dq unless it is nil. scratch has a row for each worker.
+func (a *attention) scoreGrads(dq []float32, beta float32, p, dy, q, k, v []float32, scratch *Value) {
 	parallel(len(a.blocks)*a.Query, func(worker, i int) {
 		b, h := a.blocks[i/a.Query], i%a.Query
 		probs := a.probs(p, b, h)
 		n := b.rows * b.keys
 		dp := general(b.rows, b.keys, scratch.row(worker)[:n])
-		clear(dp.Data)
-		product(asIs, flipped, 1, a.query(dy, b, h), a.keys(v, b, a.shared(h)), dp)
+		product(asIs, flipped, 1, a.query(dy, b, h), a.keys(v, b, a.shared(h)), 0, dp)
 		var scores matrix
 		if a.Cap != 0 {
 			scores = general(b.rows, b.keys, scratch.row(worker)[n:2*n])
-			clear(scores.Data)
-			product(asIs, flipped, a.Scale, a.query(q, b, h), a.keys(k, b, a.shared(h)), scores)
+			product(asIs, flipped, a.Scale, a.query(q, b, h), a.keys(k, b, a.shared(h)), 0, scores)
 		}
 		for r := range b.rows {
 			row, d := part(probs, r, 0, 1, b.keys).Data, part(dp, r, 0, 1, b.keys).Data
@@ -258,7 +258,7 @@ func (a *attention) scoreGrads(dq, p, dy, q, k, v []float32, scratch *Value) {
 			}
 		}
 		if dq != nil {
-			product(asIs, asIs, 1, probs, a.keys(k, b, a.shared(h)), a.query(dq, b, h))
+			product(asIs, asIs, 1, probs, a.keys(k, b, a.shared(h)), beta, a.query(dq, b, h))
 		}
 	})
 }

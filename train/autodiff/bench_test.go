@@ -28,9 +28,9 @@ func BenchmarkProduct(b *testing.B) {
 			b.ReportMetric(2*tokens*in*out/float64(b.Elapsed().Nanoseconds())*float64(b.N), "GFLOP/s")
 		})
 	}
-	run("forward", func() { product(asIs, flipped, 1, x.general(), w.general(), y.general()) })
-	run("input-gradient", func() { product(asIs, asIs, 1, y.general(), w.general(), x.general()) })
-	run("weight-gradient", func() { product(flipped, asIs, 1, y.general(), x.general(), w.general()) })
+	run("forward", func() { product(asIs, flipped, 1, x.general(), w.general(), 1, y.general()) })
+	run("input-gradient", func() { product(asIs, asIs, 1, y.general(), w.general(), 1, x.general()) })
+	run("weight-gradient", func() { product(flipped, asIs, 1, y.general(), x.general(), 1, w.general()) })
 }
 
 func BenchmarkExps(b *testing.B) {

@@ -66,7 +66,7 @@ func RowNorms(w, a, b *Value, scale float32) []float32 {
 	b.mustMatch("RowNorms' B", w.Rows, a.Rows)
 	norms := NewBuffer(w.Rows)
 	eachSum(w, func(sum []float32, lo, hi int) {
-		product(asIs, asIs, scale, part(b.general(), lo, 0, hi-lo, b.Cols), a.general(), general(hi-lo, w.Cols, sum))
+		product(asIs, asIs, scale, part(b.general(), lo, 0, hi-lo, b.Cols), a.general(), 1, general(hi-lo, w.Cols, sum))
 		for i := lo; i < hi; i++ {
 			var squares float64
 			for _, x := range sum[(i-lo)*w.Cols : (i-lo+1)*w.Cols] {
@@ -87,7 +87,7 @@ func ColumnNorms(table, a, b *Value, scale float32) []float32 {
 	step := blockRows(table)
 	partial := make([]float64, (table.Rows+step-1)/step*width)
 	eachSum(table, func(sum []float32, lo, hi int) {
-		product(flipped, flipped, scale, part(a.general(), 0, lo, a.Rows, hi-lo), b.general(), general(hi-lo, width, sum))
+		product(flipped, flipped, scale, part(a.general(), 0, lo, a.Rows, hi-lo), b.general(), 1, general(hi-lo, width, sum))
 		squares := partial[lo/step*width:][:width]
 		for i := range hi - lo {
 			for j, x := range sum[i*width : (i+1)*width] {

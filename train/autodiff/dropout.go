@@ -25,10 +25,15 @@ func (t *Tape) Dropout(x *Value, p float64, seed uint64) *Value {
 		return y
 	}
 	t.record(func() {
-		dx, dy := t.gradMatrix(x), t.gradMatrix(y)
+		dy := t.gradOf(y)
+		dx, first := t.startGrad(x)
 		eachRows(y.Rows, y.Cols, func(lo, hi int) {
 			for i := lo; i < hi; i++ {
-				addKept(part(dx, i, 0, 1, dx.Cols).Data, part(dy, i, 0, 1, dy.Cols).Data, drop, factor, seed, i)
+				from, to := i*y.Cols, (i+1)*y.Cols
+				if first {
+					clear(dx[from:to])
+				}
+				addKept(dx[from:to], dy[from:to], drop, factor, seed, i)
 			}
 		})
 	}, y)

@@ -70,16 +70,23 @@ func (t *Tape) glu(gate, up *Value, act activation) *Value {
 	t.record(func() {
 		dy := t.gradOf(y)
 		var dg, du []float32
+		var firstGate, firstUp bool
 		if gate.needs {
-			dg = t.gradOf(gate)
+			dg, firstGate = t.startGrad(gate)
 		}
 		if up.needs {
-			du = t.gradOf(up)
+			du, firstUp = t.startGrad(up)
 		}
 		eachBlock(len(dy), func(lo, hi int) {
 			g, u, d := gate.Data[lo:hi], up.Data[lo:hi], dy[lo:hi]
 			var room [2 * expBlock]float32
 			s, slopes := room[:len(g)], room[expBlock:][:len(g)]
+			if firstGate {
+				clear(dg[lo:hi])
+			}
+			if firstUp {
+				clear(du[lo:hi])
+			}
 			act.powers(s, g)
 			for i, p := range s {
 				s[i] = 1 / (1 + p)

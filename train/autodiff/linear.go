@@ -9,9 +9,9 @@ func (t *Tape) Linear(x, w, bias *Value) *Value {
 		panic(fmt.Sprintf("autodiff: a linear layer of %d inputs on %d columns", w.Cols, x.Cols))
 	}
 	y := t.newValue(x.Rows, w.Rows, x, w, bias)
-	if bias == nil {
-		clear(y.Data)
-	} else {
+	beta := float32(0)
+	if bias != nil {
+		beta = 1
 		bias.mustMatch("bias", 1, w.Rows)
 		eachRows(y.Rows, y.Cols, func(lo, hi int) {
 			for i := lo; i < hi; i++ {
@@ -19,7 +19,7 @@ func (t *Tape) Linear(x, w, bias *Value) *Value {
 			}
 		})
 	}
-	product(asIs, flipped, 1, x.general(), w.general(), y.general())
+	product(asIs, flipped, 1, x.general(), w.general(), beta, y.general())
 	if !y.needs {
 		return y
 	}
@@ -32,10 +32,10 @@ func (t *Tape) Linear(x, w, bias *Value) *Value {
 	t.record(func() {
 		dy := t.gradMatrix(y)
 		if x.needs {
-			product(asIs, asIs, 1, dy, w.general(), t.gradMatrix(x))
+			t.addProduct(x, asIs, asIs, 1, dy, w.general())
 		}
 		if w.needs {
-			product(flipped, asIs, 1, dy, x.general(), t.gradMatrix(w))
+			t.addProduct(w, flipped, asIs, 1, dy, x.general())
 		}
 		if bias != nil && bias.needs {
 			addColumnSums(t.gradOf(bias), dy)
@@ -54,9 +54,8 @@ func (t *Tape) LoRA(y, x, a, b *Value, scale float32) {
 	b.mustMatch("LoRA's B", y.Cols, rank)
 	change(y, "LoRA")
 	inner := t.newValue(x.Rows, rank)
-	clear(inner.Data)
-	product(asIs, flipped, 1, x.general(), a.general(), inner.general())
-	product(asIs, flipped, scale, inner.general(), b.general(), y.general())
+	product(asIs, flipped, 1, x.general(), a.general(), 0, inner.general())
+	product(asIs, flipped, scale, inner.general(), b.general(), 1, y.general())
 	if !t.wants(x, a, b) {
 		t.arena.put(inner.buf)
 		return
@@ -69,18 +68,18 @@ func (t *Tape) LoRA(y, x, a, b *Value, scale float32) {
 	t.record(func() {
 		dy := t.gradMatrix(y)
 		if b.needs {
-			product(flipped, asIs, scale, dy, inner.general(), t.gradMatrix(b))
+			t.addProduct(b, flipped, asIs, scale, dy, inner.general())
 		}
 		if !a.needs && !x.needs {
 			return
 		}
+		t.addProduct(inner, asIs, asIs, scale, dy, b.general())
 		dInner := t.gradMatrix(inner)
-		product(asIs, asIs, scale, dy, b.general(), dInner)
 		if a.needs {
-			product(flipped, asIs, 1, dInner, x.general(), t.gradMatrix(a))
+			t.addProduct(a, flipped, asIs, 1, dInner, x.general())
 		}
 		if x.needs {
-			product(asIs, asIs, 1, dInner, a.general(), t.gradMatrix(x))
+			t.addProduct(x, asIs, asIs, 1, dInner, a.general())
 		}
 	}, inner)
 }

@@ -46,7 +46,7 @@ func (t *Tape) LookupLoRA(y *Value, ids []int32, a, b *Value, scale float32, pad
 			}
 		}
 	})
-	product(asIs, flipped, scale, inner.general(), b.general(), y.general())
+	product(asIs, flipped, scale, inner.general(), b.general(), 1, y.general())
 	if !t.wants(a, b) {
 		t.arena.put(inner.buf)
 		return
@@ -56,13 +56,13 @@ func (t *Tape) LookupLoRA(y *Value, ids []int32, a, b *Value, scale float32, pad
 	t.record(func() {
 		dy := t.gradMatrix(y)
 		if b.needs {
-			product(flipped, asIs, scale, dy, inner.general(), t.gradMatrix(b))
+			t.addProduct(b, flipped, asIs, scale, dy, inner.general())
 		}
 		if !a.needs {
 			return
 		}
+		t.addProduct(inner, asIs, asIs, scale, dy, b.general())
 		dInner, da := t.gradMatrix(inner), t.gradOf(a)
-		product(asIs, asIs, scale, dy, b.general(), dInner)
 		parallel(rank, func(_, k int) {
 			row := da[k*a.Cols : (k+1)*a.Cols]
 			for i, id := range ids {
@@ -83,9 +83,8 @@ func (t *Tape) TurnedLoRA(y, x, a, b *Value, scale float32) {
 	y.mustMatch("TurnedLoRA's output", x.Rows, a.Cols)
 	change(y, "TurnedLoRA")
 	inner := t.newValue(x.Rows, rank)
-	clear(inner.Data)
-	product(asIs, asIs, 1, x.general(), b.general(), inner.general())
-	product(asIs, asIs, scale, inner.general(), a.general(), y.general())
+	product(asIs, asIs, 1, x.general(), b.general(), 0, inner.general())
+	product(asIs, asIs, scale, inner.general(), a.general(), 1, y.general())
 	if !t.wants(x, a, b) {
 		t.arena.put(inner.buf)
 		return
@@ -98,18 +97,18 @@ func (t *Tape) TurnedLoRA(y, x, a, b *Value, scale float32) {
 	t.record(func() {
 		dy := t.gradMatrix(y)
 		if a.needs {
-			product(flipped, asIs, scale, inner.general(), dy, t.gradMatrix(a))
+			t.addProduct(a, flipped, asIs, scale, inner.general(), dy)
 		}
 		if !b.needs && !x.needs {
 			return
 		}
+		t.addProduct(inner, asIs, flipped, scale, dy, a.general())
 		dInner := t.gradMatrix(inner)
-		product(asIs, flipped, scale, dy, a.general(), dInner)
 		if b.needs {
-			product(flipped, asIs, 1, x.general(), dInner, t.gradMatrix(b))
+			t.addProduct(b, flipped, asIs, 1, x.general(), dInner)
 		}
 		if x.needs {
-			product(asIs, flipped, 1, dInner, b.general(), t.gradMatrix(x))
+			t.addProduct(x, asIs, flipped, 1, dInner, b.general())
 		}
 	}, inner)
 }

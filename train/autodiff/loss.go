@@ -37,18 +37,28 @@ func (t *Tape) CrossEntropy(logits *Value, labels []int32, scale float32) (loss 
 	if !t.wants(logits) {
 		return loss, counted
 	}
+	// What is recorded from here on has run back before this has.
+	own := logits.buf != nil && !logits.kept
 	keep(logits)
 	t.record(func() {
-		grad := t.gradOf(logits)
+		var grad []float32
+		first := logits.grad == nil
+		if first && own {
+			// The matrix is the largest of a language model, and nothing reads it again.
+			grad, logits.grad = logits.Data, logits.Data
+		} else {
+			grad, first = t.startGrad(logits)
+		}
 		eachRows(logits.Rows, logits.Cols, func(lo, hi int) {
 			for i := lo; i < hi; i++ {
-				label := labels[i]
+				label, d := labels[i], grad[i*logits.Cols:(i+1)*logits.Cols]
 				if label == Ignored {
+					if first {
+						clear(d)
+					}
 					continue
 				}
-				sum := float64(high.Data[i]) + float64(low.Data[i])
-				d := grad[i*logits.Cols : (i+1)*logits.Cols]
-				addSoftmax(d, logits.row(i), scale, sum)
+				softmaxGrad(d, logits.row(i), scale, float64(high.Data[i])+float64(low.Data[i]), first)
 				d[label] -= scale
 			}
 		})
@@ -68,12 +78,16 @@ func logSumExp(row []float32) float64 {
 	return top + math.Log(sum)
 }
 
-// addSoftmax adds scale·e**(x−sum) to dst for the elements x of row.
-func addSoftmax(dst, row []float32, scale float32, sum float64) {
+// softmaxGrad adds scale·e**(x−sum) to dst for the elements x of row. The first time it
+// sets dst, which may then be row.
+func softmaxGrad(dst, row []float32, scale float32, sum float64, first bool) {
 	var powers [expBlock]float32
 	for from := 0; from < len(row); from += expBlock {
 		to := min(from+expBlock, len(row))
 		exps(powers[:], row[from:to], 1, sum)
+		if first {
+			clear(dst[from:to])
+		}
 		for j, p := range powers[:to-from] {
 			dst[from+j] += scale * p
 		}

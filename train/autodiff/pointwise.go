@@ -12,9 +12,15 @@ func (t *Tape) Add(y, x *Value) {
 	}
 	y.needs = true
 	t.record(func() {
-		dx, dy := t.gradOf(x), t.gradOf(y)
+		dy := t.gradOf(y)
+		dx, first := t.startGrad(x)
 		eachRows(y.Rows, y.Cols, func(lo, hi int) {
-			add(dx[lo*y.Cols:hi*y.Cols], dy[lo*y.Cols:hi*y.Cols])
+			lo, hi = lo*y.Cols, hi*y.Cols
+			if first {
+				copy(dx[lo:hi], dy[lo:hi])
+				return
+			}
+			add(dx[lo:hi], dy[lo:hi])
 		})
 	})
 }

@@ -1,10 +1,16 @@
 package autodiff
 
+import "gonum.org/v1/gonum/blas"
+
 // Tape runs operations, records them and differentiates them. The zero value is
 // ready for use.
 type Tape struct {
 	// NoGrad turns recording off: all values made while it is set need no gradient.
 	NoGrad bool
+	// Checkpointing lets each [Tape.Scope] keep only what it was given and what it returns,
+	// and run once more in Backward (Chen et al., "Training deep nets with sublinear memory
+	// cost", 2016). Gradients are the same bits.
+	Checkpointing bool
 
 	arena arena
 	ops   []op
@@ -51,16 +57,47 @@ func (t *Tape) AddGrad(v *Value, g []float32) {
 	}
 }
 
-// Scope runs f and returns its result. When f recorded nothing, all other buffers
-// that f took are free again, so that evaluation needs the memory of one layer. The
-// values that f made, but its result, must not be used afterwards.
-func (t *Tape) Scope(f func() *Value) *Value {
+// Scope runs f on x and returns its result: a layer, say. f reads x and leaves, and no
+// other value of the tape; with Checkpointing it runs a second time and has to do the same.
+// When f recorded nothing, or Checkpointing is set, all other buffers that f took are free
+// again, so that evaluation needs the memory of one layer. The values that f made, but its
+// result, must not be used afterwards.
+func (t *Tape) Scope(x *Value, f func(x *Value) *Value) *Value {
 	mark, recorded := t.arena.now, len(t.ops)
-	v := f()
+	y := f(x)
 	if len(t.ops) == recorded {
-		t.arena.putSince(mark, v.buf)
+		t.arena.putSince(mark, y.buf)
+		return y
 	}
-	return v
+	if !t.Checkpointing || y == x {
+		return y
+	}
+	clear(t.ops[recorded:])
+	t.ops = t.ops[:recorded]
+	t.arena.putSince(mark, y.buf)
+	keep(x)
+	t.record(func() { t.again(x, y, f) })
+	return y
+}
+
+// again runs f once more, records it and differentiates it from y's gradient.
+func (t *Tape) again(x, y *Value, f func(x *Value) *Value) {
+	// Nothing reads y again. Its gradient may lie in its place.
+	if y.grad == nil || y.gradBuf != nil {
+		t.arena.put(y.buf)
+	} else {
+		y.gradBuf = y.buf
+	}
+	if y.grad == nil {
+		return
+	}
+	outer, mark := t.ops, t.arena.now
+	t.ops = nil
+	z := f(x)
+	z.grad, z.gradBuf = y.grad, y.gradBuf
+	t.Backward()
+	t.ops = outer
+	t.arena.putSince(mark, x.gradBuf)
 }
 
 // newValue returns a value of any content; it needs a gradient when one of the
@@ -104,14 +141,34 @@ func change(v *Value, what string) {
 
 // gradOf returns v's gradient, zeros at first. Derivatives add to it.
 func (t *Tape) gradOf(v *Value) []float32 {
+	grad, first := t.startGrad(v)
+	if first {
+		clear(grad)
+	}
+	return grad
+}
+
+// startGrad returns v's gradient. The first time its content is anything, and whoever asks
+// has to write all of it.
+func (t *Tape) startGrad(v *Value) (grad []float32, first bool) {
 	if !v.needs {
 		panic("autodiff: a gradient for a value that needs none")
 	}
 	if v.grad == nil {
 		v.gradBuf, v.grad = t.arena.get(v.Rows * v.Cols)
-		clear(v.grad)
+		return v.grad, true
 	}
-	return v.grad
+	return v.grad, false
+}
+
+// addProduct adds alpha·op(a)·op(b) to v's gradient.
+func (t *Tape) addProduct(v *Value, opA, opB blas.Transpose, alpha float32, a, b matrix) {
+	beta := float32(1)
+	grad, first := t.startGrad(v)
+	if first {
+		beta = 0
+	}
+	product(opA, opB, alpha, a, b, beta, general(v.Rows, v.Cols, grad))
 }
 
 func (t *Tape) gradMatrix(v *Value) matrix { return general(v.Rows, v.Cols, t.gradOf(v)) }

@@ -1,6 +1,7 @@
 package autodiff
 
 import (
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -56,7 +57,7 @@ func newProgram() *program {
 func (p *program) loss() float64 {
 	t := &p.tape
 	h := t.Rows(p.table, p.tokens)
-	h = t.Scope(func() *Value {
+	h = t.Scope(h, func(h *Value) *Value {
 		x := t.RMSNorm(h, p.norm, RMS{Eps: 1e-5})
 		q, k, v := t.Linear(x, p.q, nil), t.Linear(x, p.k, nil), t.Linear(x, p.v, nil)
 		t.LoRA(q, t.Dropout(x, 0.1, 5), p.a, p.b, 2)
@@ -141,6 +142,63 @@ func TestSecondStepTakesNoNewBuffers(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if n := (after.TotalAlloc - before.TotalAlloc) / 10; n > 32<<10 {
 		t.Errorf("%d bytes a step", n)
+	}
+}
+
+// Buffers come with what was last in them, and no operation may read that.
+func TestUsedBuffersGiveTheSameBits(t *testing.T) {
+	want := newProgram()
+	wantLoss := want.step()
+	p := newProgram()
+	p.step()
+	clear(p.a.Grad())
+	clear(p.b.Grad())
+	p.tape.Reset()
+	for _, b := range p.tape.arena.all {
+		for i := range b.data {
+			b.data[i] = float32(math.NaN())
+		}
+	}
+	if loss := p.step(); loss != wantLoss || !slices.Equal(p.a.Grad(), want.a.Grad()) || !slices.Equal(p.b.Grad(), want.b.Grad()) {
+		t.Error("other bits in the second step")
+	}
+}
+
+// The gradient of the logits lies in their place unless something else reads them.
+func TestCrossEntropyNeedsOneMatrix(t *testing.T) {
+	leaf := func() *Value {
+		v := Trainable(3, 5, NewBuffer(15), NewBuffer(15))
+		for i := range v.Data {
+			v.Data[i] = float32(i%7) / 3
+		}
+		return v
+	}
+	labels := []int32{4, Ignored, 1}
+	run := func(also func(t *Tape, logits *Value)) (grad []float32, inPlace bool) {
+		var tape Tape
+		x := leaf()
+		logits := copied(&tape, x)
+		also(&tape, logits)
+		tape.CrossEntropy(logits, labels, 0.5)
+		tape.Backward()
+		return x.Grad(), logits.gradBuf == nil
+	}
+	want, inPlace := run(func(*Tape, *Value) {})
+	if !inPlace {
+		t.Error("the logits' gradient has a buffer of its own")
+	}
+	// An activation whose result is not used reads the logits in its derivative.
+	got, inPlace := run(func(t *Tape, logits *Value) { t.Activate(logits, Tanh) })
+	if inPlace || !slices.Equal(got, want) {
+		t.Errorf("in place: %v; got %v, want %v", inPlace, got, want)
+	}
+	// So does a second loss, which adds.
+	got, _ = run(func(t *Tape, logits *Value) { t.CrossEntropy(logits, labels, 0.5) })
+	for i, g := range got {
+		if g != 2*want[i] {
+			t.Errorf("two losses give %v, want twice %v", got, want)
+			break
+		}
 	}
 }
 

@@ -116,7 +116,7 @@ func (m *decoder) hidden(t *autodiff.Tape, in packed, drop dropout) *autodiff.Va
 		t.Scale(h, m.spec.embedScale)
 	}
 	for i, b := range m.blocks {
-		h = t.Scope(func() *autodiff.Value {
+		h = t.Scope(h, func(h *autodiff.Value) *autodiff.Value {
 			return m.feedForward(p, b, m.attend(p, b, i, h))
 		})
 	}

@@ -68,7 +68,7 @@ func (m *encoder) hidden(t *autodiff.Tape, in packed, drop dropout) *autodiff.Va
 	t.Add(h, m.positions.apply(t, m.placesOf(in)))
 	h = m.embedded.apply(t, h, m.spec.eps)
 	for _, b := range m.blocks {
-		h = t.Scope(func() *autodiff.Value { return m.block(t, b, h, in.seqs, drop) })
+		h = t.Scope(h, func(h *autodiff.Value) *autodiff.Value { return m.block(t, b, h, in.seqs, drop) })
 	}
 	return in.wanted(t, h)
 }

@@ -125,7 +125,7 @@ func (m *gpt2) hidden(t *autodiff.Tape, in packed, drop dropout) *autodiff.Value
 	h := m.tokens.apply(t, in.ids)
 	t.Add(h, m.positions.apply(t, positionsOf(in.seqs)))
 	for i, b := range m.blocks {
-		h = t.Scope(func() *autodiff.Value {
+		h = t.Scope(h, func(h *autodiff.Value) *autodiff.Value {
 			x := b.attentionIn.apply(t, h, m.spec.eps)
 			y := b.o.apply(t, m.attend(t, i, b.qkv.apply(t, x, drop), in), drop)
 			t.Add(y, h)

@@ -136,6 +136,7 @@ func (h *host) Train(ad *adapter.Adapter, opts TrainOptions) error {
 		return err
 	}
 	p.apply()
+	h.training.Checkpointing = opts.GradientCheckpointing
 	h.trained = &training{source: ad, params: p.params, parts: p.parts, drop: opts.Dropout}
 	for _, param := range p.params {
 		h.size.Trainable += int64(len(param.Data))

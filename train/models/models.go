@@ -66,6 +66,10 @@ type TrainOptions struct {
 	// Dropout is the probability that an element of a factor pair's input is zeroed in
 	// LossGrad (PEFT's lora_dropout), 0 ≤ Dropout < 1.
 	Dropout float64
+	// GradientCheckpointing keeps only the input of each block for LossGrad's way back, which
+	// runs the blocks again: less memory for up to half as much time again, as a frozen weight
+	// costs one product on either way, and the same gradients.
+	GradientCheckpointing bool
 }
 
 // Param is a trainable matrix, row-major. Grad has the length of Data; clearing it
