@@ -53,7 +53,7 @@ func newTextTask(c *cli.Context, task data.Task, base *formats.Checkpoint, recor
 		t.scored = records[0].Scored
 		for _, r := range records {
 			if r.Scored != t.scored {
-				return nil, formats.Rejectf(r.File, "", "line %d: pairs with and without a score (want one kind, as in line %d of %s)", r.Line, records[0].Line, formats.Quote(records[0].File))
+				return nil, formats.Rejectf(r.File, "", "%s: pairs with and without a score (want one kind, as in %s of %s)", r.Place(), records[0].Place(), formats.Quote(records[0].File))
 			}
 		}
 		return t, nil
@@ -147,10 +147,10 @@ func classesIn(records []data.Record, known []string) (names []string, count int
 			r.Label = data.Label{Number: float64(n)}
 		}
 		if len(names) > 0 && !numbers && r.Label.Name == "" {
-			return nil, 0, formats.Rejectf(r.File, "", "line %d: class %v is a number, where others have names", r.Line, r.Label.Number)
+			return nil, 0, formats.Rejectf(r.File, "", "%s: class %v is a number, where others have names", r.Place(), r.Label.Number)
 		}
 		if r.Label.Number >= maxClasses {
-			return nil, 0, formats.Rejectf(r.File, "", "line %d: class %v (want at most %d)", r.Line, r.Label.Number, maxClasses-1)
+			return nil, 0, formats.Rejectf(r.File, "", "%s: class %v (want at most %d)", r.Place(), r.Label.Number, maxClasses-1)
 		}
 		count = max(count, int(r.Label.Number)+1)
 	}

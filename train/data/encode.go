@@ -148,10 +148,11 @@ type Stats struct {
 // straddle the two. A chat is tokenised as the text that its template makes of it; a token
 // that crosses the edge of what is learned is learned.
 //
-// Records of other tasks become one example each, cut to MaxLength.
+// Records of other tasks become one example each, cut to MaxLength; of two texts the longer
+// one is cut first.
 //
 // Failures of the tokeniser and ids outside the vocabulary are collected and
-// returned as [formats.ErrInput] with file and line. It is also an error if no
+// returned as [formats.ErrInput] with file and line, or row. It is also an error if no
 // record has a label left; dropped records are otherwise only counted.
 func Encode(ctx context.Context, records []Record, tok Tokenizer, opt EncodeOptions) (*Set, Stats, error) {
 	if opt.MaxLength < 2 {
@@ -169,7 +170,7 @@ func Encode(ctx context.Context, records []Record, tok Tokenizer, opt EncodeOpti
 			return nil, stats, err
 		}
 		if f != nil {
-			found.add(rec.File, rec.Line, f)
+			found.add(rec.Origin, f)
 			continue
 		}
 		pieces := []Example{ex}

@@ -7,10 +7,11 @@ import (
 )
 
 // PairTokenizer is a [Tokenizer] that knows how a model reads two texts in one sequence.
-// EncodePair gives the ids and the segment of each; it is called with addSpecial true.
+// EncodePairWithin gives at most limit ids with the special tokens among them and the segment
+// of each, and how many ids of the texts it had to cut.
 type PairTokenizer interface {
 	Tokenizer
-	EncodePair(first, second string, addSpecial bool) (ids, types []int32, err error)
+	EncodePairWithin(first, second string, limit int) (ids, types []int32, lost int, err error)
 }
 
 // ClassNames returns the names of classes that records have, sorted, or nil where their
@@ -42,14 +43,15 @@ func encodeLabelled(rec Record, tok Tokenizer, opt EncodeOptions, stats *Stats) 
 	if !ok {
 		return Example{}, faultf("two texts, where the tokenizer takes one")
 	}
-	var err error
-	if ex.IDs, ex.Types, err = pairs.EncodePair(rec.Text, rec.TextPair, true); err != nil {
+	ids, types, lost, err := pairs.EncodePairWithin(rec.Text, rec.TextPair, opt.MaxLength)
+	if err != nil {
 		return Example{}, tokenFault(err)
 	}
-	if len(ex.IDs) > opt.MaxLength {
-		return Example{}, faultf("two texts of %d tokens (want at most %d)", len(ex.IDs), opt.MaxLength).
-			withHint("two texts are not cut: raise the maximum length, or shorten them")
+	if lost > 0 {
+		stats.Truncated++
+		stats.LostTokens += int64(lost)
 	}
+	ex.IDs, ex.Types = ids, types
 	return ex, nil
 }
 

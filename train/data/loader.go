@@ -72,7 +72,7 @@ func NewLoader(set *Set, opt LoaderOptions) (*Loader, error) {
 	if set.Task == Embedding {
 		for _, e := range set.Examples {
 			if len(e.More) != len(set.Examples[0].More) {
-				return nil, formats.Rejectf(e.File, "", "line %d: %d sentences, where %v has %d", e.Line, len(e.More)+1, set.Examples[0].Origin, len(set.Examples[0].More)+1)
+				return nil, formats.Rejectf(e.File, "", "%s: %d sentences, where %v has %d", e.Place(), len(e.More)+1, set.Examples[0].Origin, len(set.Examples[0].More)+1)
 			}
 		}
 	}

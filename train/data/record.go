@@ -10,7 +10,17 @@ import (
 // Origin says where an example came from.
 type Origin struct {
 	File string
-	Line int // from 1; the row of a Parquet file
+	Line int // from 1
+	// IsRow says that Line counts rows, as Parquet files have no lines.
+	IsRow bool
+}
+
+// Place returns "line 3", or "row 3" of a file of rows.
+func (o Origin) Place() string {
+	if o.IsRow {
+		return "row " + strconv.Itoa(o.Line)
+	}
+	return "line " + strconv.Itoa(o.Line)
 }
 
 // String returns FILE:LINE, with the file as it was given.
