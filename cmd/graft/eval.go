@@ -65,6 +65,9 @@ func evalAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if path := chatTemplateFile(c); path != "" {
+		files = append(files, path)
+	}
 	if c.IsSet("config") {
 		files = append(files, c.String("config"))
 	}
@@ -153,6 +156,9 @@ func evalBatches(c *cli.Context, co *console, tok *tokenizer.Tokenizer, base *fo
 		return nil, err
 	}
 	enc.base, enc.opts.Task, enc.opts.Classes = base, task, classes
+	if err := enc.readChats(c, records); err != nil {
+		return nil, err
+	}
 	set, err := enc.set(c.Context, co, c.String("data"), records)
 	if err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ func trainCommand() *cli.Command {
 			"labels.json names its classes. " +
 			"The same seed gives the same bytes, on any number of processors. Ctrl-C stops after the\n" +
 			"step and leaves what was learned as OUT/checkpoint-N.",
-		Flags:  slices.Concat(start, configFlags(), loraFlags(), dataFlags("training data"), loop, outputFlags("the adapter")),
+		Flags:  slices.Concat(start, configFlags(), loraFlags(), dataFlags("training data"), loaderFlags(), loop, outputFlags("the adapter")),
 		Action: trainAction,
 	}
 }
@@ -118,6 +118,9 @@ func trainAction(c *cli.Context) error {
 			}
 		}
 		inputs = append(inputs, paths...)
+	}
+	if path := chatTemplateFile(c); path != "" {
+		inputs = append(inputs, path)
 	}
 	inputs = readable(inputs)
 	for _, in := range inputs {
