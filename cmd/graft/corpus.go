@@ -23,7 +23,7 @@ type encoder struct {
 // dataFlags say what records are read, and from where; train and eval share them.
 func dataFlags(what string) []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "task", Value: "causal-lm", Usage: "what the model is for: causal-lm, sequence-classification, regression or embedding"},
+		&cli.StringFlag{Name: "task", Value: "causal-lm", Usage: "what the model is for: causal-lm, sequence-classification, multi-label-classification, regression or embedding"},
 		&cli.StringFlag{Name: "data", Required: true, Usage: what + " `FILE` or pattern: JSON Lines, JSON, CSV or Parquet with the fields of the task"},
 		&cli.StringFlag{Name: "columns", Usage: "take a field from another column of the data: `FIELD=COLUMN[,…]`, as in text=body"},
 	}, chatFlags()...)

@@ -40,7 +40,7 @@ type EncodeOptions struct {
 	Templates   *chat.Templates
 	Turns       chat.Turns
 	ChatOptions chat.Options
-	// Classes are the names of classes, in order of their numbers.
+	// Classes are the names of classes, in order of their numbers; [MultiLabel] needs them.
 	Classes []string
 }
 
@@ -62,6 +62,8 @@ type Example struct {
 	// More are the other sequences of an example of [Embedding]: the positive and the
 	// negative, or the second sentence.
 	More [][]int32
+	// Classes are the numbers of the classes of an example of [MultiLabel], rising.
+	Classes []int32
 	// Target is the number of the class, the value, or the similarity.
 	Target float64
 }
@@ -104,6 +106,8 @@ func (e Example) size() int {
 type Set struct {
 	Examples []Example
 	Task     Task
+	// Classes is how many classes [MultiLabel] has.
+	Classes int
 }
 
 // Labels returns how many tokens of the set are learned in one epoch.
@@ -158,8 +162,11 @@ func Encode(ctx context.Context, records []Record, tok Tokenizer, opt EncodeOpti
 	if opt.MaxLength < 2 {
 		return nil, Stats{}, formats.Usagef("maximum length (got %d, want at least 2)", opt.MaxLength)
 	}
+	if opt.Task == MultiLabel && len(opt.Classes) == 0 {
+		return nil, Stats{}, formats.Usagef("classes of a multi-label task are not named")
+	}
 	stats := Stats{Records: len(records)}
-	set := &Set{Task: opt.Task}
+	set := &Set{Task: opt.Task, Classes: len(opt.Classes)}
 	var found faults
 	for _, rec := range records {
 		if err := ctx.Err(); err != nil {

@@ -20,8 +20,10 @@ type PairTokenizer interface {
 func ClassNames(records []Record) []string {
 	var out []string
 	for _, r := range records {
-		if r.Label.Name != "" {
-			out = append(out, r.Label.Name)
+		for _, l := range append(r.Labels[:len(r.Labels):len(r.Labels)], r.Label) {
+			if l.Name != "" {
+				out = append(out, l.Name)
+			}
 		}
 	}
 	slices.Sort(out)
@@ -30,10 +32,14 @@ func ClassNames(records []Record) []string {
 
 // encodeLabelled makes an example of a text, or of two, and its label.
 func encodeLabelled(rec Record, tok Tokenizer, opt EncodeOptions, stats *Stats) (ex Example, f *fault) {
-	if ex.Target = rec.Label.Number; opt.Task == Classification {
-		if ex.Target, f = classOf(rec.Label, opt.Classes); f != nil {
-			return Example{}, f
-		}
+	switch ex.Target = rec.Label.Number; opt.Task {
+	case Classification:
+		ex.Target, f = classOf(rec.Label, opt.Classes)
+	case MultiLabel:
+		ex.Classes, f = classesOf(rec.Labels, opt.Classes)
+	}
+	if f != nil {
+		return Example{}, f
 	}
 	if rec.TextPair == "" {
 		ex.IDs, f = encodeWhole(rec.Text, tok, opt.MaxLength, stats)
@@ -68,6 +74,24 @@ func classOf(l Label, classes []string) (float64, *fault) {
 		return 0, faultf("class %v (want 0 to %d)", l.Number, len(classes)-1)
 	}
 	return l.Number, nil
+}
+
+// classesOf returns the numbers of classes, rising.
+func classesOf(labels []Label, classes []string) ([]int32, *fault) {
+	numbers := make([]int32, len(labels))
+	for i, l := range labels {
+		n, f := classOf(l, classes)
+		if f != nil {
+			return nil, f
+		}
+		if slices.Contains(numbers[:i], int32(n)) {
+			return nil, faultf("class %s is given twice", formats.Quote(classes[int(n)])).
+				withHint("a list has the classes of its text, and not 0 or 1 for each class")
+		}
+		numbers[i] = int32(n)
+	}
+	slices.Sort(numbers)
+	return numbers, nil
 }
 
 // encodeSentences makes an example of texts that belong together.
