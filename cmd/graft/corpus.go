@@ -4,12 +4,10 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/seed-b982eded/graft/formats"
-	"github.com/seed-b982eded/graft/train/chat"
 	"github.com/seed-b982eded/graft/train/data"
 	"github.com/seed-b982eded/graft/train/models"
 	"github.com/seed-b982eded/graft/train/tokenizer"
@@ -24,11 +22,11 @@ type encoder struct {
 
 // dataFlags say what records are read, and from where; train and eval share them.
 func dataFlags(what string) []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "task", Value: "causal-lm", Usage: "what the model is for: causal-lm, sequence-classification, regression or embedding"},
+	return append([]cli.Flag{
+		&cli.StringFlag{Name: "task", Value: "causal-lm", Usage: "what the model is for: causal-lm, sequence-classification, multi-label-classification, regression or embedding"},
 		&cli.StringFlag{Name: "data", Required: true, Usage: what + " `FILE` or pattern: JSON Lines, JSON, CSV or Parquet with the fields of the task"},
 		&cli.StringFlag{Name: "columns", Usage: "take a field from another column of the data: `FIELD=COLUMN[,…]`, as in text=body"},
-	}
+	}, chatFlags()...)
 }
 
 // maxLengthFlag is the flag for newEncoder.
@@ -36,10 +34,40 @@ func maxLengthFlag() cli.Flag {
 	return &cli.IntFlag{Name: "max-length", Usage: "tokens in an example (default: as many as the model takes)"}
 }
 
-// readOptions reads --task and --columns.
+// loaderFlags say how the training data becomes batches.
+func loaderFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "packing", Usage: "put several examples into each row of a batch, up to --max-length tokens; they do not see one another"},
+		&cli.BoolFlag{Name: "group-by-length", Usage: "make batches of examples of like length"},
+	}
+}
+
+// loaderOptions reads loaderFlags and what else the training's batches need.
+func loaderOptions(c *cli.Context, enc *encoder) data.LoaderOptions {
+	o := data.LoaderOptions{
+		Rows: c.Int("batch-size"), Pad: enc.pad(), Shuffle: true, Seed: c.Uint64("seed"), GroupByLength: c.Bool("group-by-length"),
+	}
+	if c.Bool("packing") {
+		o.PackLength = c.Int("max-length")
+	}
+	return o
+}
+
+// readOptions reads --task and --columns, and checks the flags that depend on the task.
 func readOptions(c *cli.Context) (opts data.ReadOptions, err error) {
 	if opts.Task, err = parseTask(c.String("task")); err != nil {
 		return opts, err
+	}
+	if err := checkChatFlags(c, opts.Task); err != nil {
+		return opts, err
+	}
+	if c.Bool("packing") {
+		if opts.Task != data.LanguageModel {
+			return opts, formats.Usagef("--packing is for --task causal-lm alone (got %s)", c.String("task"))
+		}
+		if c.Int("max-length") == 0 {
+			return opts, formats.Usagef("--packing needs --max-length: how many tokens a row of a batch has")
+		}
 	}
 	opts.Columns, err = parseColumns(c.String("columns"))
 	return opts, err
@@ -116,14 +144,6 @@ func leadTokens(tok *tokenizer.Tokenizer) ([]int32, error) {
 }
 
 func (e *encoder) encode(ctx context.Context, records []data.Record) (*data.Set, data.Stats, error) {
-	isChat := func(r data.Record) bool { return r.Chat != nil }
-	if e.opts.Templates == nil && e.base != nil && slices.ContainsFunc(records, isChat) {
-		var err error
-		if e.opts.Templates, err = chat.Open(e.base); err != nil {
-			return nil, data.Stats{}, err
-		}
-		e.opts.ChatOptions.Now = time.Now()
-	}
 	return data.Encode(ctx, records, e.tok, e.opts)
 }
 

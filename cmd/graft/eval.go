@@ -24,11 +24,11 @@ func evalCommand() *cli.Command {
 		UsageText: "graft eval --base B [--adapter A[=W]]... --data F",
 		Description: "With adapters three models are measured: the base, the base with the adapters beside its\n" +
 			"weights, and the model that merging would write. Of a base without the head that an adapter\n" +
-			"brings, only the second is.\n" + taskFields,
+			"brings, only the second is. With --latency a forward pass of each is timed.\n" + taskFields,
 		Flags: slices.Concat([]cli.Flag{baseFlag(), adaptersFlag(false)}, configFlags(), dataFlags("data"), []cli.Flag{
 			&cli.IntFlag{Name: "batch-size", Value: 8, Usage: "examples in a batch"},
 			maxLengthFlag(),
-		}, commonFlags()),
+		}, latencyFlags(), commonFlags()),
 		Action: evalAction,
 	}
 }
@@ -39,6 +39,8 @@ type evalResult struct {
 	Data   string      `json:"data"`
 	Labels int64       `json:"tokens"` // that the loss runs over
 	Models []modelLoss `json:"models"`
+	// Latency is there with --latency.
+	Latency *latency `json:"latency,omitempty"`
 }
 
 type modelLoss struct {
@@ -55,6 +57,9 @@ func evalAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := checkLatencyFlags(c); err != nil {
+		return err
+	}
 	co := newConsole(c)
 	in, err := openOperands(c, false)
 	if err != nil {
@@ -64,6 +69,9 @@ func evalAction(c *cli.Context) error {
 	files, err := data.Expand([]string{c.String("data")})
 	if err != nil {
 		return err
+	}
+	if path := chatTemplateFile(c); path != "" {
+		files = append(files, path)
 	}
 	if c.IsSet("config") {
 		files = append(files, c.String("config"))
@@ -96,7 +104,7 @@ func evalAction(c *cli.Context) error {
 		}
 		return evalBatches(c, co, tok, in.base, m, reads.Task, nil, records)
 	}
-	err = measure(c, co, variants, batches, func(name string, loss float64, _ *train.Scores, labels int64) {
+	res.Latency, err = measure(c, co, variants, batches, func(name string, loss float64, _ *train.Scores, labels int64) {
 		res.Labels = labels
 		res.Models = append(res.Models, newModelLoss(name, loss))
 	})
@@ -112,17 +120,18 @@ type variant struct {
 	load func() (models.Adaptable, error)
 }
 
-// measure measures models one after another on the batches that the first of them gets.
-func measure(c *cli.Context, co *console, variants []variant, batches func(m models.Adaptable) (*data.Loader, error), report func(name string, loss float64, scores *train.Scores, labels int64)) error {
+// measure measures models one after another on the batches that the first of them gets, and
+// then their latency, where it is asked for.
+func measure(c *cli.Context, co *console, variants []variant, batches func(m models.Adaptable) (*data.Loader, error), report func(name string, loss float64, scores *train.Scores, labels int64)) (*latency, error) {
 	var source *data.Loader
 	for _, v := range variants {
 		m, err := v.load()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if source == nil {
 			if source, err = batches(m); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		b := co.newBar("evaluating "+v.name, float64(source.Batches()))
@@ -131,11 +140,11 @@ func measure(c *cli.Context, co *console, variants []variant, batches func(m mod
 		})
 		b.end()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		report(v.name, loss, scores, labels)
 	}
-	return nil
+	return measureLatency(c, co, variants, source)
 }
 
 func newModelLoss(name string, loss float64) modelLoss {
@@ -153,6 +162,9 @@ func evalBatches(c *cli.Context, co *console, tok *tokenizer.Tokenizer, base *fo
 		return nil, err
 	}
 	enc.base, enc.opts.Task, enc.opts.Classes = base, task, classes
+	if err := enc.readChats(c, records); err != nil {
+		return nil, err
+	}
 	set, err := enc.set(c.Context, co, c.String("data"), records)
 	if err != nil {
 		return nil, err
@@ -172,4 +184,5 @@ func (r *evalResult) print(w io.Writer) {
 	}
 	t.Flush()
 	fmt.Fprintf(w, "over %s tokens of %s\n", countText(r.Labels), r.Data)
+	r.Latency.print(w)
 }

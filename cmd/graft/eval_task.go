@@ -25,6 +25,8 @@ type textResult struct {
 	Data   string      `json:"data"`
 	Texts  int64       `json:"texts"` // or groups of texts that belong together
 	Models []textModel `json:"models"`
+	// Latency is there with --latency.
+	Latency *latency `json:"latency,omitempty"`
 }
 
 type textModel struct {
@@ -93,7 +95,7 @@ func evalTexts(c *cli.Context, co *console, reads data.ReadOptions, in *operands
 	batches := func(m models.Adaptable) (*data.Loader, error) {
 		return evalBatches(c, co, tok, in.base, m, reads.Task, t.classes, records)
 	}
-	err = measure(c, co, variants, batches, func(name string, loss float64, scores *train.Scores, texts int64) {
+	res.Latency, err = measure(c, co, variants, batches, func(name string, loss float64, scores *train.Scores, texts int64) {
 		res.Texts = texts
 		res.Models = append(res.Models, textModel{name, loss, scores})
 	})
@@ -130,4 +132,5 @@ func (r *textResult) print(w io.Writer) {
 	}
 	t.Flush()
 	fmt.Fprintf(w, "over %s of %s\n", countOf(int(r.Texts), "example"), r.Data)
+	r.Latency.print(w)
 }

@@ -23,7 +23,7 @@ import (
 // tasks are the values of --task.
 var tasks = map[string]data.Task{
 	"causal-lm": data.LanguageModel, "sequence-classification": data.Classification,
-	"regression": data.Regression, "embedding": data.Embedding,
+	"multi-label-classification": data.MultiLabel, "regression": data.Regression, "embedding": data.Embedding,
 }
 
 func parseTask(name string) (data.Task, error) {
@@ -53,7 +53,7 @@ func newTextTask(c *cli.Context, task data.Task, base *formats.Checkpoint, recor
 		t.scored = records[0].Scored
 		for _, r := range records {
 			if r.Scored != t.scored {
-				return nil, formats.Rejectf(r.File, "", "line %d: pairs with and without a score (want one kind, as in line %d of %s)", r.Line, records[0].Line, formats.Quote(records[0].File))
+				return nil, formats.Rejectf(r.File, "", "%s: pairs with and without a score (want one kind, as in %s of %s)", r.Place(), records[0].Place(), formats.Quote(records[0].File))
 			}
 		}
 		return t, nil
@@ -88,7 +88,7 @@ func newTextTask(c *cli.Context, task data.Task, base *formats.Checkpoint, recor
 
 // nameClasses puts the classes of records and the outputs of a head together.
 func (t *textTask) nameClasses(records []data.Record, known []string) error {
-	names, count, err := classesIn(records, known)
+	names, count, err := classesIn(records, known, t.task == data.MultiLabel)
 	if err != nil {
 		return err
 	}
@@ -100,10 +100,13 @@ func (t *textTask) nameClasses(records []data.Record, known []string) error {
 		known = nil
 	}
 	if outputs == 0 { // a new head
-		if len(names) == 1 {
+		if len(names) == 1 && t.task != data.MultiLabel {
 			return formats.Rejectf(records[0].File, "", "the records have one class, %s (want at least 2)", formats.Quote(names[0]))
 		}
-		if count < 2 {
+		if count == 0 {
+			return formats.Rejectf(records[0].File, "", "no record has a class")
+		}
+		if count < 2 && t.task != data.MultiLabel {
 			return formats.Rejectf(records[0].File, "", "the records have classes up to number %d only (want at least 2 classes)", count-1)
 		}
 		t.outputs, outputs = count, count
@@ -132,8 +135,8 @@ const maxClasses = 1 << 16
 
 // classesIn returns the names of classes, sorted, or nil where they are numbers, and how
 // many classes there are. Names that are all numbers, as in files without types, become
-// numbers, unless the model names its classes so.
-func classesIn(records []data.Record, known []string) (names []string, count int, err error) {
+// numbers, unless the model names its classes so. With several a record has a list of classes.
+func classesIn(records []data.Record, known []string, several bool) (names []string, count int, err error) {
 	names = data.ClassNames(records)
 	numbers := true
 	for _, name := range names {
@@ -142,17 +145,27 @@ func classesIn(records []data.Record, known []string) (names []string, count int
 	}
 	for i := range records {
 		r := &records[i]
-		if len(names) > 0 && numbers && r.Label.Name != "" {
-			n, _ := strconv.Atoi(strings.TrimSpace(r.Label.Name))
-			r.Label = data.Label{Number: float64(n)}
+		labels := r.Labels
+		if !several {
+			labels = []data.Label{r.Label}
 		}
-		if len(names) > 0 && !numbers && r.Label.Name == "" {
-			return nil, 0, formats.Rejectf(r.File, "", "line %d: class %v is a number, where others have names", r.Line, r.Label.Number)
+		for j, l := range labels {
+			if len(names) > 0 && numbers && l.Name != "" {
+				n, _ := strconv.Atoi(strings.TrimSpace(l.Name))
+				l = data.Label{Number: float64(n)}
+			}
+			if len(names) > 0 && !numbers && l.Name == "" {
+				return nil, 0, formats.Rejectf(r.File, "", "%s: class %v is a number, where others have names", r.Place(), l.Number)
+			}
+			if l.Number >= maxClasses {
+				return nil, 0, formats.Rejectf(r.File, "", "%s: class %v (want at most %d)", r.Place(), l.Number, maxClasses-1)
+			}
+			count = max(count, int(l.Number)+1)
+			labels[j] = l
 		}
-		if r.Label.Number >= maxClasses {
-			return nil, 0, formats.Rejectf(r.File, "", "line %d: class %v (want at most %d)", r.Line, r.Label.Number, maxClasses-1)
+		if !several {
+			r.Label = labels[0]
 		}
-		count = max(count, int(r.Label.Number)+1)
 	}
 	if len(names) == 0 || numbers {
 		return nil, count, nil
@@ -174,7 +187,10 @@ func (t *textTask) load(base *formats.Checkpoint, ownHead bool) (models.Adaptabl
 		return models.LoadEmbedder(base, opts)
 	}
 	want, wanted := models.SingleLabel, "outputs for "+string(models.SingleLabel)
-	if t.task == data.Regression {
+	switch t.task {
+	case data.MultiLabel:
+		want, wanted = models.MultiLabel, "outputs for "+string(models.MultiLabel)
+	case data.Regression:
 		want, wanted = models.Regression, "1 output for regression"
 	}
 	var opts models.ClassifierOptions
@@ -186,7 +202,8 @@ func (t *textTask) load(base *formats.Checkpoint, ownHead bool) (models.Adaptabl
 		return nil, err
 	}
 	if m.Problem() != want || want == models.Regression && m.Outputs() != 1 {
-		return nil, formats.Rejectf(base.Path(), "", "the base's head has %s for %s (want %s)", countOf(m.Outputs(), "output"), m.Problem(), wanted)
+		return nil, formats.Rejectf(base.Path(), "", "the base's head has %s for %s (want %s)", countOf(m.Outputs(), "output"), m.Problem(), wanted).
+			WithHint("problem_type in its config.json says what a head is for")
 	}
 	return m, nil
 }
@@ -271,8 +288,9 @@ func writeLabels(dir string, classes []string) error {
 
 // taskFields says which fields records have; train and eval share it.
 const taskFields = "Records have \"text\", \"prompt\" and \"completion\" or \"messages\" for causal-lm; \"text\",\n" +
-	"perhaps \"text_pair\", and \"label\" for sequence-classification and regression; \"anchor\",\n" +
-	"\"positive\" and perhaps \"negative\", or \"sentence1\", \"sentence2\" and \"score\" for embedding."
+	"perhaps \"text_pair\", and \"label\" for sequence-classification and regression, or \"labels\", a\n" +
+	"list of classes, for multi-label-classification; \"anchor\", \"positive\" and perhaps \"negative\",\n" +
+	"or \"sentence1\", \"sentence2\" and \"score\" for embedding."
 
 // namedScore is a score that an evaluation gave, or nil.
 type namedScore struct {
@@ -285,5 +303,5 @@ func namedScores(s *train.Scores) []namedScore {
 	if s == nil {
 		s = &train.Scores{}
 	}
-	return []namedScore{{"accuracy", s.Accuracy}, {"F1", s.F1}, {"MSE", s.MSE}, {"Pearson", s.Pearson}, {"Spearman", s.Spearman}}
+	return []namedScore{{"accuracy", s.Accuracy}, {"F1", s.F1}, {"micro-F1", s.MicroF1}, {"MSE", s.MSE}, {"Pearson", s.Pearson}, {"Spearman", s.Spearman}}
 }

@@ -61,7 +61,7 @@ func trainCommand() *cli.Command {
 			"step and leaves what was learned as OUT/checkpoint-N, from which the same command with\n" +
 			"--resume goes on to the bytes of a run that was not stopped. So it does after a crash from\n" +
 			"the checkpoints of --save-steps.",
-		Flags:  slices.Concat(start, configFlags(), loraFlags(), dataFlags("training data"), loop, outputFlags("the adapter")),
+		Flags:  slices.Concat(start, configFlags(), loraFlags(), dataFlags("training data"), loaderFlags(), loop, outputFlags("the adapter")),
 		Action: trainAction,
 	}
 }
@@ -117,6 +117,9 @@ func trainAction(c *cli.Context) error {
 			}
 		}
 		inputs = append(inputs, paths...)
+	}
+	if path := chatTemplateFile(c); path != "" {
+		inputs = append(inputs, path)
 	}
 	inputs = readable(inputs)
 	for _, in := range inputs {

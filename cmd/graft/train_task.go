@@ -90,6 +90,9 @@ func (l *lesson) load(c *cli.Context, co *console, task data.Task, base *formats
 		return err
 	}
 	enc.base, enc.opts.Task, enc.opts.Classes = base, task, l.classes
+	if err := enc.readChats(c, slices.Concat(records, heldRecords)); err != nil {
+		return err
+	}
 	set, err := enc.set(c.Context, co, c.String("data"), records)
 	if err != nil {
 		return err
@@ -110,7 +113,7 @@ func (l *lesson) load(c *cli.Context, co *console, task data.Task, base *formats
 			return err
 		}
 	}
-	l.source, err = data.NewLoader(set, data.LoaderOptions{Rows: c.Int("batch-size"), Pad: enc.pad(), Shuffle: true, Seed: c.Uint64("seed")})
+	l.source, err = data.NewLoader(set, loaderOptions(c, enc))
 	return err
 }
 

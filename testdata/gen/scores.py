@@ -44,6 +44,18 @@ def main():
         out["numbers"].append(
             {"x": x, "y": y, "pearson": pearsonr(x, y)[0], "spearman": spearmanr(x, y)[0], "mse": mean_squared_error(x, y)}
         )
+    out["label_lists"] = []
+    for n, labels, p in ((30, 4, 0.4), (6, 5, 0.2), (4, 1, 0.5)):
+        right = [[int(rng.random() < p) for _ in range(labels)] for _ in range(n)]
+        predicted = [[x if rng.random() < 0.8 else 1 - x for x in row] for row in right]
+        out["label_lists"].append(
+            {
+                "labels": labels, "predicted": sum(predicted, []), "right": sum(right, []),
+                "accuracy": accuracy_score(right, predicted),
+                "macro": f1_score(right, predicted, average="macro", zero_division=0) if labels > 1 else f1_score(right, predicted, zero_division=0),
+                "micro": f1_score(right, predicted, average="micro" if labels > 1 else "binary", zero_division=0),
+            }  # fmt: skip
+        )
     print(json.dumps(out))
 
 

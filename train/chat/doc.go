@@ -4,6 +4,7 @@
 //
 // [Open] finds the templates of a model directory: the files chat_template.jinja and
 // additional_chat_templates/*.jinja, else chat_template in tokenizer_config.json.
+// [OpenSource] takes a template from elsewhere.
 // [Templates.Render] gives a text, for a prompt; [Templates.Train] gives a text with the
 // spans of what the assistant says, for training. Package jinja underneath does the
 // rendering.

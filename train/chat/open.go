@@ -17,9 +17,10 @@ const (
 	moreFiles    = "additional_chat_templates/"
 	// maxTemplates bounds the named templates of a model; two or three are usual.
 	maxTemplates = 64
-	// maxTemplateBytes bounds a template; the longest in use have 30 KB.
-	maxTemplateBytes = 1 << 20
 )
+
+// MaxTemplateBytes bounds a template; the longest in use have 30 KB.
+const MaxTemplateBytes = 1 << 20
 
 // specialTokens are the tokens that a template knows by name.
 var specialTokens = []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}
@@ -34,22 +35,9 @@ type Templates struct {
 // Open reads the templates of a model. One without any is a [formats.ErrInput], as is a
 // template that does not parse or has a construct which is not implemented.
 func Open(model *formats.Checkpoint) (*Templates, error) {
-	t := &Templates{model: model.Path(), named: map[string]*jinja.Template{}, special: map[string]any{}}
-	var config *strictjson.Object
-	for _, name := range []string{configFile, specialFile} {
-		doc, err := readObject(model, name)
-		if err != nil {
-			return nil, err
-		}
-		if doc == nil {
-			continue
-		}
-		if name == configFile {
-			config = doc
-		}
-		if err := t.readSpecial(name, doc); err != nil {
-			return nil, err
-		}
+	t, config, err := openSpecial(model)
+	if err != nil {
+		return nil, err
 	}
 	sources, err := templateFiles(model)
 	if err != nil {
@@ -77,6 +65,43 @@ func Open(model *formats.Checkpoint) (*Templates, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// OpenSource returns a template that is no file of the model, with the model's special
+// tokens; file is what messages call it.
+func OpenSource(model *formats.Checkpoint, file, source string) (*Templates, error) {
+	t, _, err := openSpecial(model)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := jinja.Parse(source)
+	if err != nil {
+		return nil, formats.Rejectf(file, "", "chat template: %v", err)
+	}
+	t.named["default"] = parsed
+	return t, nil
+}
+
+// openSpecial reads the special tokens of a model, and gives its [configFile], nil where it
+// has none.
+func openSpecial(model *formats.Checkpoint) (t *Templates, config *strictjson.Object, err error) {
+	t = &Templates{model: model.Path(), named: map[string]*jinja.Template{}, special: map[string]any{}}
+	for _, name := range []string{configFile, specialFile} {
+		doc, err := readObject(model, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if doc == nil {
+			continue
+		}
+		if name == configFile {
+			config = doc
+		}
+		if err := t.readSpecial(name, doc); err != nil {
+			return nil, nil, err
+		}
+	}
+	return t, config, nil
 }
 
 // Parse returns a template that is no file of a model. special gives tokens by name, such
@@ -143,7 +168,7 @@ func templateFiles(model *formats.Checkpoint) (out []source, err error) {
 		} else if !more || strings.Contains(name, "/") {
 			continue
 		}
-		text, err := model.ReadSideFile(f.Name, maxTemplateBytes)
+		text, err := model.ReadSideFile(f.Name, MaxTemplateBytes)
 		if err != nil {
 			return nil, err
 		}

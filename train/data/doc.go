@@ -8,7 +8,8 @@
 //	{"messages": [{"role": …}, …]}       loss on what the assistant says
 //
 // Prompt and completion may be lists of messages too. For [Classification] and [Regression]
-// a record has "text", perhaps "text_pair", and "label"; for [Embedding] it has "anchor",
+// a record has "text", perhaps "text_pair", and "label", for [MultiLabel] "labels", a list;
+// for [Embedding] it has "anchor",
 // "positive" and perhaps "negative", or "sentence1", "sentence2" and "score".
 //
 // # Choosing

@@ -40,7 +40,7 @@ type EncodeOptions struct {
 	Templates   *chat.Templates
 	Turns       chat.Turns
 	ChatOptions chat.Options
-	// Classes are the names of classes, in order of their numbers.
+	// Classes are the names of classes, in order of their numbers; [MultiLabel] needs them.
 	Classes []string
 }
 
@@ -62,6 +62,8 @@ type Example struct {
 	// More are the other sequences of an example of [Embedding]: the positive and the
 	// negative, or the second sentence.
 	More [][]int32
+	// Classes are the numbers of the classes of an example of [MultiLabel], rising.
+	Classes []int32
 	// Target is the number of the class, the value, or the similarity.
 	Target float64
 }
@@ -104,6 +106,8 @@ func (e Example) size() int {
 type Set struct {
 	Examples []Example
 	Task     Task
+	// Classes is how many classes [MultiLabel] has.
+	Classes int
 }
 
 // Labels returns how many tokens of the set are learned in one epoch.
@@ -148,17 +152,21 @@ type Stats struct {
 // straddle the two. A chat is tokenised as the text that its template makes of it; a token
 // that crosses the edge of what is learned is learned.
 //
-// Records of other tasks become one example each, cut to MaxLength.
+// Records of other tasks become one example each, cut to MaxLength; of two texts the longer
+// one is cut first.
 //
 // Failures of the tokeniser and ids outside the vocabulary are collected and
-// returned as [formats.ErrInput] with file and line. It is also an error if no
+// returned as [formats.ErrInput] with file and line, or row. It is also an error if no
 // record has a label left; dropped records are otherwise only counted.
 func Encode(ctx context.Context, records []Record, tok Tokenizer, opt EncodeOptions) (*Set, Stats, error) {
 	if opt.MaxLength < 2 {
 		return nil, Stats{}, formats.Usagef("maximum length (got %d, want at least 2)", opt.MaxLength)
 	}
+	if opt.Task == MultiLabel && len(opt.Classes) == 0 {
+		return nil, Stats{}, formats.Usagef("classes of a multi-label task are not named")
+	}
 	stats := Stats{Records: len(records)}
-	set := &Set{Task: opt.Task}
+	set := &Set{Task: opt.Task, Classes: len(opt.Classes)}
 	var found faults
 	for _, rec := range records {
 		if err := ctx.Err(); err != nil {
@@ -169,7 +177,7 @@ func Encode(ctx context.Context, records []Record, tok Tokenizer, opt EncodeOpti
 			return nil, stats, err
 		}
 		if f != nil {
-			found.add(rec.File, rec.Line, f)
+			found.add(rec.Origin, f)
 			continue
 		}
 		pieces := []Example{ex}

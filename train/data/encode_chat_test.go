@@ -122,8 +122,8 @@ func TestEncodeLabelled(t *testing.T) {
 	tok := &words{map[string]int32{"a ": 10, "b ": 11, "c": 12, "d": 13}}
 	opt := EncodeOptions{MaxLength: 4, Task: Classification, Classes: []string{"no", "yes"}}
 	records := []Record{
-		{Origin: Origin{"d", 1}, Text: "a c", Label: Label{Name: "yes", Number: -1}},
-		{Origin: Origin{"d", 2}, Text: "a b c", Label: Label{Number: 0}},
+		{Origin: Origin{File: "d", Line: 1}, Text: "a c", Label: Label{Name: "yes", Number: -1}},
+		{Origin: Origin{File: "d", Line: 2}, Text: "a b c", Label: Label{Number: 0}},
 	}
 	set, stats, err := Encode(t.Context(), records, tok, opt)
 	if err != nil || stats.Truncated != 1 || stats.LostTokens != 1 || stats.Tokens != 8 {
@@ -139,13 +139,21 @@ func TestEncodeLabelled(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
-	records = []Record{{Origin: Origin{"d", 3}, Text: "c", TextPair: "d"}}
+	records = []Record{{Origin: Origin{File: "d", Line: 3}, Text: "c", TextPair: "d"}}
 	if _, _, err := Encode(t.Context(), records, tok, EncodeOptions{MaxLength: 9, Task: Regression}); err == nil || err.Error() != `reading "d": line 3: two texts, where the tokenizer takes one` {
 		t.Errorf("got %v", err)
 	}
-	set, _, err = Encode(t.Context(), records, pairs{tok}, EncodeOptions{MaxLength: 9, Task: Regression})
+	set, stats, err = Encode(t.Context(), records, pairs{tok}, EncodeOptions{MaxLength: 9, Task: Regression})
 	if err != nil || !slices.Equal(set.Examples[0].IDs, ids(1, 12, 2, 13, 2)) || !slices.Equal(set.Examples[0].Types, ids(0, 0, 0, 1, 1)) {
 		t.Errorf("got %+v, %v", set, err)
+	}
+	records[0].TextPair, records[0].IsRow = "a b d", true
+	cut, stats, err := Encode(t.Context(), records, pairs{tok}, EncodeOptions{MaxLength: 6, Task: Regression})
+	if err != nil || stats.Truncated != 1 || stats.LostTokens != 1 || !slices.Equal(cut.Examples[0].IDs, ids(1, 12, 2, 10, 11, 2)) {
+		t.Errorf("got %+v, %+v, %v", cut, stats, err)
+	}
+	if _, _, err := Encode(t.Context(), records, tok, EncodeOptions{MaxLength: 9, Task: Regression}); err == nil || err.Error() != `reading "d": row 3: two texts, where the tokenizer takes one` {
+		t.Errorf("got %v", err)
 	}
 	set.Examples = append(set.Examples, Example{IDs: ids(1, 2, 3, 4, 5, 6), Target: -2.5})
 	b = newLoader(t, set, LoaderOptions{Rows: 2}).At(0, 0)
@@ -156,21 +164,23 @@ func TestEncodeLabelled(t *testing.T) {
 
 type pairs struct{ *words }
 
-func (p pairs) EncodePair(a, b string, addSpecial bool) (ids, types []int32, err error) {
-	first, _ := p.Encode(a, addSpecial)
+func (p pairs) EncodePairWithin(a, b string, limit int) (ids, types []int32, lost int, err error) {
+	first, _ := p.Encode(a, true)
 	second, _ := p.Encode(b, false)
+	lost = max(0, len(first)+len(second)+1-limit)
+	second = second[:len(second)-lost]
 	types = make([]int32, len(first)+len(second)+1)
 	for i := len(first); i < len(types); i++ {
 		types[i] = 1
 	}
-	return append(append(first, second...), 2), types, nil
+	return append(append(first, second...), 2), types, lost, nil
 }
 
 func TestEncodeSentences(t *testing.T) {
 	tok := &words{map[string]int32{"a ": 10, "b ": 11, "c": 12, "d": 13}}
 	records := []Record{
-		{Origin: Origin{"d", 1}, Sentences: []string{"a c", "d", "c"}},
-		{Origin: Origin{"d", 2}, Sentences: []string{"b d", "c", "a d"}},
+		{Origin: Origin{File: "d", Line: 1}, Sentences: []string{"a c", "d", "c"}},
+		{Origin: Origin{File: "d", Line: 2}, Sentences: []string{"b d", "c", "a d"}},
 	}
 	set, _, err := Encode(t.Context(), records, tok, EncodeOptions{MaxLength: 9, Task: Embedding})
 	if err != nil {

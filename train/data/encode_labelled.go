@@ -7,10 +7,11 @@ import (
 )
 
 // PairTokenizer is a [Tokenizer] that knows how a model reads two texts in one sequence.
-// EncodePair gives the ids and the segment of each; it is called with addSpecial true.
+// EncodePairWithin gives at most limit ids with the special tokens among them and the segment
+// of each, and how many ids of the texts it had to cut.
 type PairTokenizer interface {
 	Tokenizer
-	EncodePair(first, second string, addSpecial bool) (ids, types []int32, err error)
+	EncodePairWithin(first, second string, limit int) (ids, types []int32, lost int, err error)
 }
 
 // ClassNames returns the names of classes that records have, sorted, or nil where their
@@ -19,8 +20,10 @@ type PairTokenizer interface {
 func ClassNames(records []Record) []string {
 	var out []string
 	for _, r := range records {
-		if r.Label.Name != "" {
-			out = append(out, r.Label.Name)
+		for _, l := range append(r.Labels[:len(r.Labels):len(r.Labels)], r.Label) {
+			if l.Name != "" {
+				out = append(out, l.Name)
+			}
 		}
 	}
 	slices.Sort(out)
@@ -29,10 +32,14 @@ func ClassNames(records []Record) []string {
 
 // encodeLabelled makes an example of a text, or of two, and its label.
 func encodeLabelled(rec Record, tok Tokenizer, opt EncodeOptions, stats *Stats) (ex Example, f *fault) {
-	if ex.Target = rec.Label.Number; opt.Task == Classification {
-		if ex.Target, f = classOf(rec.Label, opt.Classes); f != nil {
-			return Example{}, f
-		}
+	switch ex.Target = rec.Label.Number; opt.Task {
+	case Classification:
+		ex.Target, f = classOf(rec.Label, opt.Classes)
+	case MultiLabel:
+		ex.Classes, f = classesOf(rec.Labels, opt.Classes)
+	}
+	if f != nil {
+		return Example{}, f
 	}
 	if rec.TextPair == "" {
 		ex.IDs, f = encodeWhole(rec.Text, tok, opt.MaxLength, stats)
@@ -42,14 +49,15 @@ func encodeLabelled(rec Record, tok Tokenizer, opt EncodeOptions, stats *Stats) 
 	if !ok {
 		return Example{}, faultf("two texts, where the tokenizer takes one")
 	}
-	var err error
-	if ex.IDs, ex.Types, err = pairs.EncodePair(rec.Text, rec.TextPair, true); err != nil {
+	ids, types, lost, err := pairs.EncodePairWithin(rec.Text, rec.TextPair, opt.MaxLength)
+	if err != nil {
 		return Example{}, tokenFault(err)
 	}
-	if len(ex.IDs) > opt.MaxLength {
-		return Example{}, faultf("two texts of %d tokens (want at most %d)", len(ex.IDs), opt.MaxLength).
-			withHint("two texts are not cut: raise the maximum length, or shorten them")
+	if lost > 0 {
+		stats.Truncated++
+		stats.LostTokens += int64(lost)
 	}
+	ex.IDs, ex.Types = ids, types
 	return ex, nil
 }
 
@@ -66,6 +74,24 @@ func classOf(l Label, classes []string) (float64, *fault) {
 		return 0, faultf("class %v (want 0 to %d)", l.Number, len(classes)-1)
 	}
 	return l.Number, nil
+}
+
+// classesOf returns the numbers of classes, rising.
+func classesOf(labels []Label, classes []string) ([]int32, *fault) {
+	numbers := make([]int32, len(labels))
+	for i, l := range labels {
+		n, f := classOf(l, classes)
+		if f != nil {
+			return nil, f
+		}
+		if slices.Contains(numbers[:i], int32(n)) {
+			return nil, faultf("class %s is given twice", formats.Quote(classes[int(n)])).
+				withHint("a list has the classes of its text, and not 0 or 1 for each class")
+		}
+		numbers[i] = int32(n)
+	}
+	slices.Sort(numbers)
+	return numbers, nil
 }
 
 // encodeSentences makes an example of texts that belong together.

@@ -28,8 +28,10 @@ func (letters) Encode(text string, addSpecial bool) ([]int32, error) {
 	return ids, nil
 }
 
-func text(s string) Record         { return Record{Origin: Origin{"d", 1}, Text: s} }
-func pair(p, c string) Record      { return Record{Origin: Origin{"d", 1}, Prompt: p, Completion: c} }
+func text(s string) Record { return Record{Origin: Origin{File: "d", Line: 1}, Text: s} }
+func pair(p, c string) Record {
+	return Record{Origin: Origin{File: "d", Line: 1}, Prompt: p, Completion: c}
+}
 func ids(values ...int32) []int32  { return values }
 func at(line int, r Record) Record { r.Line = line; return r }
 
@@ -97,7 +99,7 @@ func TestExamplesWithoutLabelsAreCounted(t *testing.T) {
 	if err != nil || len(set.Examples) != 1 || set.Examples[0].Line != 2 {
 		t.Fatalf("got %+v, %v", set, err)
 	}
-	if stats.Dropped != 2 || !reflect.DeepEqual(stats.FirstDropped, []Origin{{"d", 1}, {"d", 3}}) || stats.Truncated != 2 {
+	if stats.Dropped != 2 || !reflect.DeepEqual(stats.FirstDropped, []Origin{{File: "d", Line: 1}, {File: "d", Line: 3}}) || stats.Truncated != 2 {
 		t.Errorf("stats %+v", stats)
 	}
 

@@ -31,6 +31,7 @@ type field struct {
 
 const (
 	shapeHint     = `a line is {"text": "…"} or {"prompt": "…", "completion": "…"}, or a chat, {"messages": […]}`
+	labelsHint    = `a record has "text", perhaps "text_pair", and "labels": a list of classes`
 	classHint     = `a record has "text", perhaps "text_pair", and "label"`
 	embeddingHint = `a record has "anchor", "positive" and perhaps "negative", or "sentence1", "sentence2" and "score"`
 )
@@ -39,6 +40,7 @@ const (
 var fieldNames = map[Task][]string{
 	LanguageModel:  {"text", "prompt", "completion", "messages", "tools", "documents", "chat_template_kwargs"},
 	Classification: {"text", "text_pair", "label"},
+	MultiLabel:     {"text", "text_pair", "labels", "label"},
 	Regression:     {"text", "text_pair", "label"},
 	Embedding:      {"anchor", "positive", "negative", "sentence1", "sentence2", "score"},
 }
@@ -68,6 +70,11 @@ func parseRecord(fields []field, opt ReadOptions) (Record, *fault) {
 	}
 	has := func(name string) bool { return values[name] != nil }
 	switch opt.Task {
+	case MultiLabel:
+		if has("labels") == has("label") {
+			return rec, faultf(`one of "labels" and "label" is needed`).withHint(labelsHint)
+		}
+		return rec, textFault(has, labelsHint)
 	case Classification, Regression:
 		return rec, classFault(has)
 	case Embedding:
@@ -96,8 +103,13 @@ func (r *Record) set(name string, raw json.RawMessage, task Task) *fault {
 		return readString(raw, name, &r.Completion)
 	case "messages", "tools", "documents", "chat_template_kwargs":
 		return r.setMessages(name, raw)
-	case "label", "score":
-		return r.setLabel(name, raw, task == Classification)
+	case "label", "labels", "score":
+		if task == MultiLabel {
+			return r.setLabels(name, raw)
+		}
+		var f *fault
+		r.Label, f = readLabel(name, raw, task == Classification)
+		return f
 	}
 	var s string
 	f := readString(raw, name, &s)
@@ -173,33 +185,53 @@ func (r *Record) setMessages(name string, raw json.RawMessage) *fault {
 	return nil
 }
 
-// setLabel reads the name or number of a class, or a number. A number may be written as a
+// setLabels reads a list of classes, or one.
+func (r *Record) setLabels(name string, raw json.RawMessage) *fault {
+	elements := []json.RawMessage{raw}
+	if jsonKind(raw) == "array" {
+		if err := json.Unmarshal(raw, &elements); err != nil {
+			return faultf("field %q: %v", name, err)
+		}
+	}
+	r.Labels = make([]Label, len(elements))
+	for i, e := range elements {
+		var f *fault
+		if r.Labels[i], f = readLabel(name, e, true); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// readLabel reads the name or number of a class, or a number. A number may be written as a
 // string, as files without types have it.
-func (r *Record) setLabel(name string, raw json.RawMessage, class bool) *fault {
+func readLabel(name string, raw json.RawMessage, class bool) (l Label, f *fault) {
 	var text string
 	switch kind := jsonKind(raw); kind {
 	case "string":
 		if f := readString(raw, name, &text); f != nil {
-			return f
+			return l, f
 		}
 	case "number":
 		text = string(raw)
 	default:
-		return faultf("field %q: got %s, want a number%s", name, kind, map[bool]string{true: " or a string"}[class])
+		f := faultf("field %q: got %s, want a number%s", name, kind, map[bool]string{true: " or a string"}[class])
+		if kind == "array" && class {
+			f.hint = "the task for texts with several classes is multi-label classification"
+		}
+		return l, f
 	}
 	n, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
 	whole := err == nil && n == math.Trunc(n) && n >= 0 && n <= 1<<31
 	switch {
 	case class && jsonKind(raw) == "string":
-		r.Label = Label{Name: text, Number: -1}
+		return Label{Name: text, Number: -1}, nil
 	case class && !whole:
-		return faultf("field %q: class %s (want a whole number from 0 on, or a name)", name, formats.Quote(text))
+		return l, faultf("field %q: class %s (want a whole number from 0 on, or a name)", name, formats.Quote(text))
 	case err != nil || math.IsInf(n, 0) || math.IsNaN(n):
-		return faultf("field %q: %s is no finite number", name, formats.Quote(text))
-	default:
-		r.Label = Label{Number: n}
+		return l, faultf("field %q: %s is no finite number", name, formats.Quote(text))
 	}
-	return nil
+	return Label{Number: n}, nil
 }
 
 // languageFault checks that the fields make exactly one of the forms.
@@ -232,12 +264,17 @@ func (r *Record) languageFault(has func(string) bool) *fault {
 }
 
 func classFault(has func(string) bool) *fault {
-	for _, name := range []string{"text", "label"} {
-		if !has(name) {
-			return faultf("no %q", name).withHint(classHint)
-		}
+	if f := textFault(has, classHint); f != nil || has("label") {
+		return f
 	}
-	return nil
+	return faultf(`no "label"`).withHint(classHint)
+}
+
+func textFault(has func(string) bool, hint string) *fault {
+	if has("text") {
+		return nil
+	}
+	return faultf(`no "text"`).withHint(hint)
 }
 
 // pairs checks which form of an embedding record it is.
@@ -266,6 +303,8 @@ func unknownField(name string, task Task) *fault {
 		f.hint = `chats are read from "messages", with "role" and "content" in each`
 	case task == Embedding:
 		f.hint = embeddingHint
+	case task == MultiLabel:
+		f.hint = labelsHint
 	case task != LanguageModel:
 		f.hint = classHint
 	default:

@@ -72,7 +72,7 @@ func NewLoader(set *Set, opt LoaderOptions) (*Loader, error) {
 	if set.Task == Embedding {
 		for _, e := range set.Examples {
 			if len(e.More) != len(set.Examples[0].More) {
-				return nil, formats.Rejectf(e.File, "", "line %d: %d sentences, where %v has %d", e.Line, len(e.More)+1, set.Examples[0].Origin, len(set.Examples[0].More)+1)
+				return nil, formats.Rejectf(e.File, "", "%s: %d sentences, where %v has %d", e.Place(), len(e.More)+1, set.Examples[0].Origin, len(set.Examples[0].More)+1)
 			}
 		}
 	}
@@ -130,7 +130,7 @@ func (l *Loader) At(epoch, i int) Batch {
 			rows = append(rows, l.set.Examples[index])
 		}
 	}
-	b := stack(rows, l.opt.Pad, l.set.Task)
+	b := stack(rows, l.opt.Pad, l.set.Task, l.set.Classes)
 	b.Seed = batchSeed(l.opt.Seed, epoch, i)
 	return b
 }
@@ -155,8 +155,9 @@ func (l *Loader) orderOf(epoch int) []int32 {
 
 // stack lays examples under each other, padded on the right. For a language model the
 // label of position t is the id of t+1, [models.Ignored] at a row's end and where that id is
-// not learned. Other tasks have a class for each row, or a number for each example.
-func stack(examples []Example, pad int32, task Task) Batch {
+// not learned. Other tasks have a class for each row, 0 or 1 for each class, or a number for
+// each example.
+func stack(examples []Example, pad int32, task Task, classes int) Batch {
 	rows := examples
 	if task == Embedding {
 		rows = sequences(examples)
@@ -193,6 +194,13 @@ func stack(examples []Example, pad int32, task Task) Batch {
 	case Classification:
 		for _, ex := range examples {
 			b.Labels = append(b.Labels, int32(ex.Target))
+		}
+	case MultiLabel:
+		b.Targets = make([]float32, len(examples)*classes)
+		for i, ex := range examples {
+			for _, c := range ex.Classes {
+				b.Targets[i*classes+int(c)] = 1
+			}
 		}
 	default:
 		for _, ex := range examples {

@@ -15,7 +15,7 @@ import (
 func numbered(n int) *Set {
 	s := &Set{}
 	for i := range n {
-		s.Examples = append(s.Examples, Example{Origin: Origin{"d", i + 1}, IDs: []int32{int32(i), int32(i)}})
+		s.Examples = append(s.Examples, Example{Origin: Origin{File: "d", Line: i + 1}, IDs: []int32{int32(i), int32(i)}})
 	}
 	return s
 }
@@ -43,9 +43,9 @@ func lines(l *Loader, epoch int) (all [][]int) {
 
 func TestStack(t *testing.T) {
 	set := &Set{Examples: []Example{
-		{Origin: Origin{"d", 4}, IDs: ids(1, 10, 11, 2)},
-		{Origin: Origin{"d", 7}, IDs: ids(1, 20, 21, 22, 23, 2), Context: 3},
-		{Origin: Origin{"e", 1}, IDs: ids(30, 31), Context: 1},
+		{Origin: Origin{File: "d", Line: 4}, IDs: ids(1, 10, 11, 2)},
+		{Origin: Origin{File: "d", Line: 7}, IDs: ids(1, 20, 21, 22, 23, 2), Context: 3},
+		{Origin: Origin{File: "e", Line: 1}, IDs: ids(30, 31), Context: 1},
 	}}
 	got := newLoader(t, set, LoaderOptions{Rows: 3, Pad: 9}).At(0, 0)
 	x := int32(models.Ignored)
@@ -63,7 +63,7 @@ func TestStack(t *testing.T) {
 			Lens: []int{4, 6, 2},
 			Seed: got.Seed,
 		},
-		Origins: []Origin{{"d", 4}, {"d", 7}, {"e", 1}},
+		Origins: []Origin{{File: "d", Line: 4}, {File: "d", Line: 7}, {File: "e", Line: 1}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)

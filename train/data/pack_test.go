@@ -14,7 +14,7 @@ import (
 func lengths(n ...int) *Set {
 	s := &Set{}
 	for i, length := range n {
-		s.Examples = append(s.Examples, Example{Origin: Origin{"d", i + 1}, IDs: make([]int32, length)})
+		s.Examples = append(s.Examples, Example{Origin: Origin{File: "d", Line: i + 1}, IDs: make([]int32, length)})
 	}
 	return s
 }
@@ -45,7 +45,7 @@ func TestPacksHoldEveryExampleOnce(t *testing.T) {
 	for i := range n {
 		length := 2 + int(below(src, limit/2-1))
 		total += length
-		set.Examples = append(set.Examples, Example{Origin: Origin{"d", i + 1}, IDs: make([]int32, length)})
+		set.Examples = append(set.Examples, Example{Origin: Origin{File: "d", Line: i + 1}, IDs: make([]int32, length)})
 	}
 	l := newLoader(t, set, LoaderOptions{Rows: 4, PackLength: limit, Shuffle: true, Seed: 3})
 	seen := make([]int, n)

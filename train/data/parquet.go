@@ -52,7 +52,7 @@ func readParquet(name string, f *os.File, opt ReadOptions) (_ []Record, err erro
 	if err != nil {
 		return nil, err
 	}
-	found := reading{name: name, faults: faults{unit: "row"}}
+	found := reading{name: name, rows: true}
 	row := 0
 	// What a file unpacks to is bounded by its size, far above what texts are packed to.
 	budget := 1<<30 + 1000*info.Size()

@@ -104,16 +104,18 @@ func readLines(name string, r io.Reader, opt ReadOptions) ([]Record, error) {
 type reading struct {
 	faults
 	name    string
+	rows    bool // lines are rows
 	records []Record
 }
 
 // take adds the record that begins on a line, or a fault in it.
 func (r *reading) take(line int, rec Record, f *fault) {
+	origin := Origin{File: r.name, Line: line, IsRow: r.rows}
 	if f != nil {
-		r.add(r.name, line, f)
+		r.add(origin, f)
 		return
 	}
-	rec.Origin = Origin{File: r.name, Line: line}
+	rec.Origin = origin
 	r.records = append(r.records, rec)
 }
 
@@ -152,23 +154,18 @@ func readLine(in *bufio.Reader, limit int) (line []byte, tooLong bool, err error
 // faults collects the problems of a file's lines. Those beyond what is ever printed
 // share one value, so that a large file of another kind does not fill memory.
 type faults struct {
-	unit     string // what is counted: empty means lines
 	problems formats.Problems
 	count    int
 	beyond   *formats.Error
 }
 
-func (c *faults) add(name string, line int, f *fault) {
+func (c *faults) add(o Origin, f *fault) {
 	c.count++
 	if c.count > formats.MaxProblems && c.beyond != nil {
 		c.problems.Add(c.beyond)
 		return
 	}
-	unit := c.unit
-	if unit == "" {
-		unit = "line"
-	}
-	err := formats.Rejectf(name, "", "%s %d: %s", unit, line, f.what)
+	err := formats.Rejectf(o.File, "", "%s: %s", o.Place(), f.what)
 	err.Hint = f.hint
 	c.problems.Add(err)
 	c.beyond = err

@@ -131,9 +131,9 @@ func TestGoodLines(t *testing.T) {
 		"{\"text\":\"last, without a newline\", \"meta\": {\"a\": 1}, \"meta\": 2}"
 	got, err := Read("d", strings.NewReader(text), "meta")
 	want := []Record{
-		{Origin: Origin{"d", 1}, Text: "Zürich é 😀 😀 \\ud83d"},
-		{Origin: Origin{"d", 3}, Prompt: "Capital of France?", Completion: " Paris"},
-		{Origin: Origin{"d", 4}, Text: "last, without a newline"},
+		{Origin: Origin{File: "d", Line: 1}, Text: "Zürich é 😀 😀 \\ud83d"},
+		{Origin: Origin{File: "d", Line: 3}, Prompt: "Capital of France?", Completion: " Paris"},
+		{Origin: Origin{File: "d", Line: 4}, Text: "last, without a newline"},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)

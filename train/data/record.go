@@ -10,7 +10,17 @@ import (
 // Origin says where an example came from.
 type Origin struct {
 	File string
-	Line int // from 1; the row of a Parquet file
+	Line int // from 1
+	// IsRow says that Line counts rows, as Parquet files have no lines.
+	IsRow bool
+}
+
+// Place returns "line 3", or "row 3" of a file of rows.
+func (o Origin) Place() string {
+	if o.IsRow {
+		return "row " + strconv.Itoa(o.Line)
+	}
+	return "line " + strconv.Itoa(o.Line)
 }
 
 // String returns FILE:LINE, with the file as it was given.
@@ -24,6 +34,8 @@ const (
 	LanguageModel Task = iota
 	// Classification: a text, or two, and the name or number of a class.
 	Classification
+	// MultiLabel: a text, or two, and any number of classes.
+	MultiLabel
 	// Regression: a text, or two, and a number.
 	Regression
 	// Embedding: texts that belong together, or two and how much they do.
@@ -44,6 +56,8 @@ type Record struct {
 	Chat *Chat
 	// Label is the class, or the number, that a text has.
 	Label Label
+	// Labels are the classes of a record of [MultiLabel]; there may be none.
+	Labels []Label
 	// Sentences are texts that belong together: an anchor, its positive and perhaps a
 	// negative; or two whose similarity is Label, where Scored.
 	Sentences []string
@@ -56,7 +70,7 @@ type Chat struct {
 	Reply jinja.List
 }
 
-// Label is what a record of [Classification], [Regression] or of scored pairs has.
+// Label is what a record of [Classification], [MultiLabel], [Regression] or of scored pairs has.
 type Label struct {
 	Name   string // of a class that is named
 	Number float64

@@ -39,7 +39,7 @@ func (s *Set) split(groups [][]Example, want int, seed uint64) (train, held *Set
 	chosen := permutation(newPCG(seed, streamSplit, 0), len(groups))[:want]
 	slices.Sort(chosen)
 
-	train, held = &Set{Task: s.Task}, &Set{Task: s.Task}
+	train, held = &Set{Task: s.Task, Classes: s.Classes}, &Set{Task: s.Task, Classes: s.Classes}
 	for g, group := range groups {
 		into := train
 		if len(chosen) > 0 && chosen[0] == int32(g) {

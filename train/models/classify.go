@@ -375,6 +375,8 @@ func (m *Classifier) Measure(b Batch) (p Predictions, sum float64, labels int, e
 	case y == nil:
 	case m.problem == SingleLabel:
 		p.addClasses(score.Best(y.Data, y.Cols), b.Labels)
+	case m.problem == MultiLabel:
+		p.addLabels(score.Above(y.Data, 0), b.Targets, y.Cols)
 	case m.problem == Regression:
 		p.addNumbers(y.Data, b.Targets)
 	}

@@ -1,6 +1,9 @@
 package score
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Best returns the column of the largest score in each row of n × classes scores; of equal
 // ones the first.
@@ -89,6 +92,35 @@ func LabelF1(predicted, right []bool) float64 {
 		c.add(p, right[i])
 	}
 	return c.f1()
+}
+
+// MacroLabelF1 returns the mean over labels of 2·TP/(2·TP+FP+FN), scikit-learn's macro
+// average; predicted and right are texts × labels. A label that is neither predicted nor right
+// counts as 0.
+func MacroLabelF1(predicted, right []bool, labels int) float64 {
+	mustMatch(len(predicted), len(right))
+	all := make([]counts, labels)
+	for i, p := range predicted {
+		all[i%labels].add(p, right[i])
+	}
+	var sum float64
+	for _, c := range all {
+		sum += c.f1()
+	}
+	return sum / float64(labels)
+}
+
+// SubsetAccuracy returns the share of texts of which every label is right, 0 of no texts;
+// predicted and right are texts × labels.
+func SubsetAccuracy(predicted, right []bool, labels int) float64 {
+	mustMatch(len(predicted), len(right))
+	n := 0
+	for i := 0; i < len(right); i += labels {
+		if slices.Equal(predicted[i:i+labels], right[i:i+labels]) {
+			n++
+		}
+	}
+	return ratio(n, len(right)/labels)
 }
 
 // counts are those of a confusion matrix that F1 needs.

@@ -2,8 +2,8 @@
 //
 // # How to choose
 //
-// [Accuracy] and [F1] are for classes, one a text; [LabelF1] is for texts with any number of
-// labels. [Pearson] and [Spearman] are for numbers, such as similarities: the first sees how
+// [Accuracy] and [F1] are for classes, one a text; [LabelF1], [MacroLabelF1] and [SubsetAccuracy]
+// are for texts with any number of labels. [Pearson] and [Spearman] are for numbers, such as similarities: the first sees how
 // well a line fits, the second how well the order does. [Best] and [Above] turn the
 // scores of a model into classes and labels, and [Cosines] embeddings into similarities.
 //

@@ -26,6 +26,11 @@ func TestScoresMatchScikitLearn(t *testing.T) {
 			Predicted, Right []bool
 			F1               float64
 		}
+		LabelLists []struct {
+			Labels                 int
+			Predicted, Right       []int
+			Accuracy, Macro, Micro float64
+		} `json:"label_lists"`
 		Numbers []struct {
 			X, Y                   []float64
 			Pearson, Spearman, MSE float64
@@ -41,7 +46,7 @@ func TestScoresMatchScikitLearn(t *testing.T) {
 			t.Errorf("%s is %.15g, want %.15g", what, got, want)
 		}
 	}
-	if len(want.Classes) != 4 || len(want.Labels) != 2 || len(want.Numbers) != 3 {
+	if len(want.Classes) != 4 || len(want.Labels) != 2 || len(want.LabelLists) != 3 || len(want.Numbers) != 3 {
 		t.Fatal("the reference lacks cases")
 	}
 	for _, c := range want.Classes {
@@ -51,6 +56,15 @@ func TestScoresMatchScikitLearn(t *testing.T) {
 	}
 	for _, c := range want.Labels {
 		check("F1 of labels", score.LabelF1(c.Predicted, c.Right), c.F1)
+	}
+	for _, c := range want.LabelLists {
+		predicted, right := make([]bool, len(c.Predicted)), make([]bool, len(c.Right))
+		for i := range predicted {
+			predicted[i], right[i] = c.Predicted[i] == 1, c.Right[i] == 1
+		}
+		check("subset accuracy", score.SubsetAccuracy(predicted, right, c.Labels), c.Accuracy)
+		check("macro F1 of labels", score.MacroLabelF1(predicted, right, c.Labels), c.Macro)
+		check("micro F1 of labels", score.LabelF1(predicted, right), c.Micro)
 	}
 	for _, c := range want.Numbers {
 		check("Pearson", score.Pearson(c.X, c.Y), c.Pearson)

@@ -81,12 +81,20 @@ func (t *Tokenizer) EncodePair(first, second string, addSpecial bool) (ids, type
 
 // process encodes one text or two and runs the post-processor.
 func (t *Tokenizer) process(addSpecial bool, texts ...string) (ids, typeIDs []int32, err error) {
-	all := make([][]run, len(texts))
+	all := make([][]int32, len(texts))
 	for i, text := range texts {
-		ids, err := t.encode(text)
-		if err != nil {
+		if all[i], err = t.encode(text); err != nil {
 			return nil, nil, err
 		}
+	}
+	ids, typeIDs = t.join(addSpecial, all...)
+	return ids, typeIDs, nil
+}
+
+// join runs the post-processor on the ids of one text or two.
+func (t *Tokenizer) join(addSpecial bool, texts ...[]int32) (ids, typeIDs []int32) {
+	all := make([][]run, len(texts))
+	for i, ids := range texts {
 		all[i] = []run{{ids, int32(i)}}
 	}
 	if t.finish != nil {
@@ -107,7 +115,7 @@ func (t *Tokenizer) process(addSpecial bool, texts ...string) (ids, typeIDs []in
 			}
 		}
 	}
-	return ids, typeIDs, nil
+	return ids, typeIDs
 }
 
 // encode returns the ids of one text without those that the post-processor adds.
