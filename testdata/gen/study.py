@@ -1,4 +1,4 @@
-"""Trains adapters of many ranks on many matrices of the shipped models and writes docs/study.md.
+"""Trains adapters of many ranks on many matrices of the shipped language model and writes docs/study.md.
 
     python study.py --graft GRAFT [--dir DIR] [--out PAGE] [--seeds 2] [--quick]
 
@@ -15,6 +15,7 @@ import argparse
 import json
 import platform
 import random
+import re
 import shutil
 import statistics
 import struct
@@ -25,7 +26,7 @@ from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-LLAMA, BERT = ROOT / "testdata/tiny-llama", ROOT / "testdata/tiny-bert"
+LLAMA = ROOT / "testdata/tiny-llama"
 RANKS = [1, 2, 4, 8, 16, 64]
 ALPHA = 16
 
@@ -94,54 +95,22 @@ def facts(dir, rng):
     write(dir / "held.jsonl", held)
 
 
-def verdicts(dir, rng):
-    """Sentences whose class is a function of two words together, and of neither alone."""
-    whos = "king prophet servant shepherd widow soldier".split()
-    deeds = "spake slept went wept stood fled".split()
-    wheres = ["in the city", "by the river", "before the gate", "upon the mountain", "in the house", "under the tree"]
-    whens = ["at night", "in the morning", "on the seventh day", "after the war", "before the feast"]
-    rows = []
-    for i, who in enumerate(whos):
-        for j, deed in enumerate(deeds):
-            for where in wheres:
-                for when in whens:
-                    rows.append({"text": f"the {who} {deed} {where} {when}", "label": ["lawful", "unlawful", "unheard"][(i + j) % 3]})
-    rng.shuffle(rows)
-    write(dir / "train.jsonl", rows[:600])
-    write(dir / "held.jsonl", rows[600:900])
-
-
 class Task:
-    def __init__(self, name, base, make, what, steps, rates, whole_rates, score=None, flags=()):
+    def __init__(self, name, base, make, what, steps, rates, whole_rates):
         self.name, self.base, self.make, self.what = name, base, make, what
         self.steps, self.rates, self.whole_rates = steps, rates, whole_rates
-        self.score, self.flags = score, list(flags)
 
 
-CAUSAL = ["--max-length", "128"]
 TASKS = [
-    Task("journal", LLAMA, journal, "a gardener's journal that follows rules", 120, [2e-3, 6e-3], [5e-4, 2e-3], flags=CAUSAL),
-    Task("facts", LLAMA, facts, "96 arbitrary facts, asked for in a way in which they were never told", 160, [2e-3, 6e-3], [5e-4, 2e-3], flags=CAUSAL),
-    Task(
-        "verdicts", BERT, verdicts, "sentences in three classes, by two of their words together", 150, [1e-3, 4e-3], [5e-4, 2e-3],
-        score="accuracy", flags=["--task", "sequence-classification"],
-    ),
+    Task("journal", LLAMA, journal, "a gardener's journal that follows rules", 120, [2e-3, 6e-3], [5e-4, 2e-3]),
+    Task("facts", LLAMA, facts, "96 arbitrary facts, asked for in a way in which they were never told", 160, [2e-3, 6e-3], [5e-4, 2e-3]),
 ]  # fmt: skip
 
-# Matrices, each with about as many parameters as rank 8 on queries and values: the rank is found for each model.
+ATTENTION, MLP = ["q_proj", "k_proj", "v_proj", "o_proj"], ["gate_proj", "up_proj", "down_proj"]
+PAIR, ALL = ["q_proj", "v_proj"], ATTENTION + MLP
 MATRICES = {
-    "LlamaForCausalLM": {
-        "q": ["q_proj"], "k": ["k_proj"], "v": ["v_proj"], "o": ["o_proj"],
-        "q, v": ["q_proj", "v_proj"], "q, k, v, o": ["q_proj", "k_proj", "v_proj", "o_proj"],
-        "gate, up, down": ["gate_proj", "up_proj", "down_proj"],
-        "all": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-    },
-    "BertForMaskedLM": {
-        "q": ["query"], "k": ["key"], "v": ["value"], "o": ["attention.output.dense"],
-        "q, v": ["query", "value"], "q, k, v, o": ["query", "key", "value", "attention.output.dense"],
-        "up, down": ["intermediate.dense", r"[0-9]+.output.dense"],
-        "all": ["query", "key", "value", "attention.output.dense", "intermediate.dense", r"[0-9]+.output.dense"],
-    },
+    "q": ["q_proj"], "k": ["k_proj"], "v": ["v_proj"], "o": ["o_proj"], "q, v": PAIR, "q, k, v, o": ATTENTION,
+    "gate, up, down": MLP, "all": ALL,
 }  # fmt: skip
 
 
@@ -157,19 +126,12 @@ def tensors(base):
     return header, raw[8 + n :]
 
 
-def matches(path, target):
-    """Whether a module is the target: its path ends with its names."""
-    want, have = target.split("."), path.split(".")
-    have = have[-len(want) :]
-    return len(have) == len(want) and all(w == h or w == "[0-9]+" and h.isdigit() for w, h in zip(want, have, strict=True))
-
-
 def linears(base, targets):
     header, _ = tensors(base)
     out = {}
     for name, t in header.items():
         path = name.removesuffix(".weight")
-        if path != name and len(t["shape"]) == 2 and any(matches(path, x) for x in targets):
+        if path != name and len(t["shape"]) == 2 and path.rsplit(".", 1)[-1] in targets:
             out[path] = t["shape"]
     assert out, targets
     return out
@@ -177,10 +139,6 @@ def linears(base, targets):
 
 def factor_count(base, targets, rank):
     return sum(rank * (o + i) for o, i in linears(base, targets).values())
-
-
-def regex(targets):
-    return r".*\.(" + "|".join(t.replace(".", r"\.").replace(r"[0-9]+\.", r"\d+\.") for t in targets) + ")"
 
 
 def whole_adapter(base, targets, dir):
@@ -199,8 +157,7 @@ def whole_adapter(base, targets, dir):
     text += b" " * (-len(text) % 8)
     dir.mkdir(parents=True)
     (dir / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
-    names = sorted({t.rsplit(".", 1)[-1] for t in targets})
-    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["none"], "modules_to_save": names, "bias": "none"}
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["none"], "modules_to_save": targets, "bias": "none"}
     (dir / "adapter_config.json").write_text(json.dumps(config))
 
 
@@ -236,26 +193,25 @@ class Study:
             res = self.call(
                 "train", "--base", task.base, *start, "--data", dir / "train.jsonl", "--eval-data", dir / "held.jsonl",
                 "--max-steps", 4 if self.quick else task.steps, "--batch-size", 16, "--learning-rate", rate, "--warmup-ratio", 0.1,
-                "--logging-steps", 20, *task.flags, *(["--seed", seed]), "--out", out, "--quiet", "--json",
+                "--logging-steps", 20, "--max-length", 128, "--seed", seed, "--out", out, "--quiet", "--json",
             )  # fmt: skip
             report.write_text(json.dumps(res))
             self.ran += 1
             print(f"{task.name} {out.name}: {res['eval_loss_after']:.4f} in {res['seconds']:.1f} s", file=sys.stderr)
         res = json.loads(report.read_text())
-        scores = res.get("eval_scores_after") or {}
-        return {"loss": res["eval_loss_after"], "before": res["eval_loss_before"], "score": scores.get(f"eval_{task.score}"), "params": res["memory"]["trainable_params"], "out": out}
+        return {"loss": res["eval_loss_after"], "before": res["eval_loss_before"], "params": res["memory"]["trainable_params"], "out": out}
 
     def rate(self, task, whole):
         """The learning rate of all runs of a kind: the better one of the first seed, of rank 8 on queries and values or of all layers whole."""
-        targets = every(task) if whole else pair(task)
+        targets = ALL if whole else PAIR
         rates = task.whole_rates if whole else task.rates
         return min(rates, key=lambda rate: self.train(task, *self.start(task, targets, 0 if whole else 8), rate, self.seeds[0])["loss"])
 
     def start(self, task, targets, rank):
         """The name of a run and the flags it starts with; rank 0 trains the layers whole."""
-        label = "+".join(t.replace("[0-9]+.", "").replace(".", "-") for t in targets)
+        label = "+".join(targets)
         if rank:
-            return f"r{rank}-{label}", ["--target-modules", regex(targets), "--rank", rank, "--alpha", ALPHA]
+            return f"r{rank}-{label}", ["--target-modules", ",".join(targets), "--rank", rank, "--alpha", ALPHA]
         start = self.data(task) / f"start-{label}"
         if not start.exists():
             whole_adapter(task.base, targets, start)
@@ -267,28 +223,16 @@ class Study:
         runs = [self.train(task, *self.start(task, targets, rank), rate, seed) for seed in self.seeds]
         return {
             "rate": rate, "loss": statistics.mean(r["loss"] for r in runs), "losses": [r["loss"] for r in runs], "before": runs[0]["before"],
-            "score": statistics.mean(r["score"] for r in runs) if task.score else None, "params": runs[0]["params"], "runs": runs,
+            "params": runs[0]["params"], "runs": runs,
         }  # fmt: skip
 
 
-def cell(task, b):
+def cell(b):
     """What a run reached on held-out data."""
     spread = f"{b['loss']:.3f}"
     if len(b["losses"]) > 1:
         spread += f" ± {(max(b['losses']) - min(b['losses'])) / 2:.3f}"
-    return spread if b["score"] is None else f"{spread}, {100 * b['score']:.1f} %"
-
-
-def architecture(task):
-    return json.loads((task.base / "config.json").read_text())["architectures"][0]
-
-
-def pair(task):
-    return MATRICES[architecture(task)]["q, v"]
-
-
-def every(task):
-    return MATRICES[architecture(task)]["all"]
+    return spread
 
 
 def ranks(study, out):
@@ -299,11 +243,11 @@ def ranks(study, out):
         out.append("| rank | q, v: parameters | held out | all: parameters | held out |\n| --- | --- | --- | --- | --- |")
         found = {}
         for rank in RANKS:
-            a, b = study.runs(task, pair(task), rank), study.runs(task, every(task), rank)
+            a, b = study.runs(task, PAIR, rank), study.runs(task, ALL, rank)
             found[rank] = a
-            out.append(f"| {rank} | {a['params']:,} | {cell(task, a)} | {b['params']:,} | {cell(task, b)} |")
-        a, b = study.runs(task, pair(task), 0), study.runs(task, every(task), 0)
-        out.append(f"| whole | {a['params']:,} | {cell(task, a)} | {b['params']:,} | {cell(task, b)} |")
+            out.append(f"| {rank} | {a['params']:,} | {cell(a)} | {b['params']:,} | {cell(b)} |")
+        a, b = study.runs(task, PAIR, 0), study.runs(task, ALL, 0)
+        out.append(f"| whole | {a['params']:,} | {cell(a)} | {b['params']:,} | {cell(b)} |")
         out.append(f"\nBefore training: {found[8]['before']:.3f}.\n")
 
 
@@ -315,11 +259,11 @@ def matrices(study, out):
     for task in TASKS:
         out.append(f"**{task.name}**\n")
         out.append("| matrices | rank | parameters | held out |\n| --- | --- | --- | --- |")
-        budget = factor_count(task.base, pair(task), 8)
-        for label, targets in MATRICES[architecture(task)].items():
+        budget = factor_count(task.base, PAIR, 8)
+        for label, targets in MATRICES.items():
             rank = max(1, round(budget / factor_count(task.base, targets, 1)))
             b = study.runs(task, targets, rank)
-            out.append(f"| {label} | {rank} | {b['params']:,} | {cell(task, b)} |")
+            out.append(f"| {label} | {rank} | {b['params']:,} | {cell(b)} |")
         out.append("")
 
 
@@ -335,13 +279,13 @@ def similarity(study, a, b, side):
 def subspaces(study, out):
     out.append("## How subspaces lie to each other\n")
     out.append(
-        "φ(i, j) is the share of the first i directions of one adapter that lies in the span of the first j of another (section 7.2\n"
-        "of the paper), here of input directions (those of A), the mean over the layers with queries and values. `chance` is φ of\n"
-        "random directions: j over the width. A φ near chance says that what the directions hold is noise of the seed.\n"
+        "φ(i, j) is how much of the first i directions of one adapter and the first j of another is common to both: 1 if the smaller set\n"
+        "lies in the span of the larger (section 7.2 of the paper), here of input directions (those of A), the mean over the layers\n"
+        "with queries and values. `chance` is what random directions give where i ≤ j: j over the width.\n"
     )
     width = 128
     for task in TASKS:
-        small, large = study.runs(task, pair(task), 8), study.runs(task, pair(task), 64)
+        small, large = study.runs(task, PAIR, 8), study.runs(task, PAIR, 64)
         first = large["runs"][0]["out"]
         others = [("rank 8 in rank 64, the same seed", small["runs"][0]["out"])]
         if len(large["runs"]) > 1:
@@ -360,16 +304,24 @@ HEAD = """# A study of rank and matrices
 <!-- Made by testdata/gen/study.py: run it again rather than edit. -->
 
 How much rank does an adaptation need, on which matrices, and what does training the same layers whole give beside it? The LoRA paper
-asks this of GPT-3 (its section 7); here it is asked of the two models that come with graft, so that anybody can ask again:
+asks this of GPT-3 (its section 7); here it is asked of the Llama of a million parameters that comes with graft, so that
+anybody can ask again:
 
     go build -o graft ./cmd/graft
     python testdata/gen/study.py --graft ./graft --out docs/study.md
 
-Every number is of held-out data after training on other data, in nats a token (in nats a text, and accuracy, for classes). The learning
-rate of all adapters of a task is the better of two for rank 8 on queries and values, that of all layers trained whole the better of two
-for all of them; alpha is {alpha} throughout, so that one rate suits all ranks. Models of a million parameters are not models of billions:
-read the order of the rows, not their size.
+Every number is of held-out data after training on other data, in nats a token. The learning rate of all adapters of a task is the
+better of two for rank 8 on queries and values, that of all layers trained whole the better of two for all of them; alpha is
+{alpha} throughout, so that one rate suits all ranks. A model of a million parameters is not one of billions: read the order of the
+rows, not their size.
 """
+
+
+def reading(page):
+    """What somebody wrote of the tables: it stays in the page, to be read again when they have changed."""
+    old = Path(page).read_text() if page and Path(page).exists() else ""
+    found = re.search(r"## What it says\n.*?(?=## Which rank\n)", old, re.DOTALL)
+    return found.group() if found else ""
 
 
 def main():
@@ -379,7 +331,6 @@ def main():
     p.add_argument("--out")
     p.add_argument("--seeds", type=int, default=2)
     p.add_argument("--quick", action="store_true")
-    p.add_argument("--reading", help="a file of Markdown to put first: what somebody reads in the tables")
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as tmp:
         study = Study(args, Path(args.dir or tmp))
@@ -393,8 +344,7 @@ def main():
             f"Steps of 16 examples: {steps}; cosine schedule with a tenth of warm-up; AdamW; seeds {', '.join(map(str, study.seeds))}. "
             f"{date.today()}, {platform.machine()}.\n"
         )
-        reading = Path(args.reading).read_text() + "\n" if args.reading else ""
-        text = HEAD.format(alpha=ALPHA) + "\n" + reading + "\n".join(out)
+        text = HEAD.format(alpha=ALPHA) + "\n" + reading(args.out) + "\n".join(out)
         if args.out:
             Path(args.out).write_text(text)
         else:
