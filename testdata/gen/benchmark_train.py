@@ -112,6 +112,7 @@ def section(args, work, rng, run):
             for what, command in contenders.items():
                 peaks[what] = max(peaks[what], run(command)[1])
                 got = json.loads(report.read_text())
+                report.unlink()  # graft replaces its own alone
                 speeds[what].append(got["tokens"] / got["seconds"])
                 shutil.rmtree(out, ignore_errors=True)
         best = max(speeds["PyTorch and PEFT"])
