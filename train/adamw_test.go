@@ -27,13 +27,8 @@ type golden struct {
 			Grads, Params, First, Second [][]float32
 		}
 	}
-	Schedules []struct {
-		Kind          string
-		Total, Warmup int
-		LR            float64
-		Rates         []float64
-	}
-	Clips []struct {
+	Schedules []scheduleRun
+	Clips     []struct {
 		Limit, Norm    float64
 		Grads, Clipped [][]float32
 	}
@@ -122,14 +117,27 @@ func TestSchedulesEqualTransformers(t *testing.T) {
 		t.Fatal("no cases")
 	}
 	for _, c := range g.Schedules {
-		s, err := NewSchedule(c.Total, ScheduleConfig{Kind: c.Kind, WarmupSteps: c.Warmup})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for step, want := range c.Rates {
-			if got := c.LR * s.Factor(step); math.Abs(got-want) > 1e-15*c.LR {
-				t.Errorf("%s %d/%d, step %d (got %v, want %v)", c.Kind, c.Warmup, c.Total, step, got, want)
-			}
+		c.check(t)
+	}
+}
+
+// scheduleRun is a schedule's learning rates by transformers, of steps from 0.
+type scheduleRun struct {
+	Kind          string
+	Total, Warmup int
+	LR, Min       float64
+	Rates         []float64
+}
+
+func (c scheduleRun) check(t *testing.T) {
+	t.Helper()
+	s, err := NewSchedule(c.Total, ScheduleConfig{Kind: c.Kind, WarmupSteps: c.Warmup, MinRate: c.Min})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for step, want := range c.Rates {
+		if got := c.LR * s.Factor(step); math.Abs(got-want) > 1e-15*c.LR {
+			t.Errorf("%s %d/%d, step %d (got %v, want %v)", c.Kind, c.Warmup, c.Total, step, got, want)
 		}
 	}
 }

@@ -38,18 +38,19 @@ func origins(from []data.Origin) string {
 		from = from[:maxOrigins]
 	}
 	var files []string
-	lines := map[string][]string{}
+	lines, unit := map[string][]string{}, map[string]string{}
 	for _, o := range from {
 		if lines[o.File] == nil {
 			files = append(files, o.File)
+			unit[o.File] = o.Unit()
 		}
 		lines[o.File] = append(lines[o.File], strconv.Itoa(o.Line))
 	}
 	parts := make([]string, len(files))
 	for i, file := range files {
-		word := "lines"
-		if len(lines[file]) == 1 {
-			word = "line"
+		word := unit[file]
+		if len(lines[file]) != 1 {
+			word += "s"
 		}
 		parts[i] = fmt.Sprintf("%s %s %s", formats.Quote(file), word, strings.Join(lines[file], ", "))
 	}

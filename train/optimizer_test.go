@@ -28,12 +28,7 @@ type optimizersGolden struct {
 	LoRAPlusAdamW []groupedRun `json:"loraplus_adamw"`
 	LoRAPlusSGD   []groupedRun `json:"loraplus_sgd"`
 	Trainer       []groupedRun
-	Schedules     []struct {
-		Kind          string
-		Total, Warmup int
-		LR, Min       float64
-		Rates         []float64
-	}
+	Schedules     []scheduleRun
 }
 
 // groupedRun is a run over parameters of several kinds.
@@ -154,15 +149,7 @@ func TestNamedSchedulesEqualTransformers(t *testing.T) {
 		t.Fatal("no cases")
 	}
 	for _, c := range g.Schedules {
-		s, err := NewSchedule(c.Total, ScheduleConfig{Kind: c.Kind, WarmupSteps: c.Warmup, MinRate: c.Min})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for step, want := range c.Rates {
-			if got := c.LR * s.Factor(step); math.Abs(got-want) > 1e-15*c.LR {
-				t.Errorf("%s %d/%d, step %d (got %v, want %v)", c.Kind, c.Warmup, c.Total, step, got, want)
-			}
-		}
+		c.check(t)
 	}
 }
 

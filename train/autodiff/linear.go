@@ -1,6 +1,10 @@
 package autodiff
 
-import "fmt"
+import (
+	"fmt"
+
+	"gonum.org/v1/gonum/blas"
+)
 
 // Linear returns x·Wᵀ + bias for x of n×in, W of out×in and a bias of 1×out, which
 // may be nil. Gradients flow to those of the three that need one.
@@ -49,39 +53,56 @@ func (t *Tape) Linear(x, w, bias *Value) *Value {
 // A and B that need one; a rank of r costs 2·r·(in+out) operations a row, and the
 // delta B·A is never formed.
 func (t *Tape) LoRA(y, x, a, b *Value, scale float32) {
-	rank := a.Rows
 	x.mustMatch("LoRA's input", y.Rows, a.Cols)
-	b.mustMatch("LoRA's B", y.Cols, rank)
+	b.mustMatch("LoRA's B", y.Cols, a.Rows)
 	change(y, "LoRA")
+	t.throughRank(y, x, a, b, flipped, scale)
+}
+
+// throughRank adds scale·(x·op(p))·op(q) to y in place. op is one for both: it is flipped for
+// factors as they lie beside a layer, and asIs for those of a layer that is turned.
+func (t *Tape) throughRank(y, x, p, q *Value, op blas.Transpose, scale float32) {
+	rank, back := p.Rows, asIs
+	if op == asIs {
+		rank, back = p.Cols, flipped
+	}
 	inner := t.newValue(x.Rows, rank)
-	product(asIs, flipped, 1, x.general(), a.general(), 0, inner.general())
-	product(asIs, flipped, scale, inner.general(), b.general(), 1, y.general())
-	if !t.wants(x, a, b) {
+	product(asIs, op, 1, x.general(), p.general(), 0, inner.general())
+	product(asIs, op, scale, inner.general(), q.general(), 1, y.general())
+	if !t.wants(x, p, q) {
 		t.arena.put(inner.buf)
 		return
 	}
 	y.needs, inner.needs = true, true
-	if a.needs {
+	if p.needs {
 		keep(x)
 	}
-	keep(a, b)
+	keep(p, q)
 	t.record(func() {
 		dy := t.gradMatrix(y)
-		if b.needs {
-			t.addProduct(b, flipped, asIs, scale, dy, inner.general())
+		if q.needs {
+			t.addFactorGrad(q, op, scale, inner.general(), dy)
 		}
-		if !a.needs && !x.needs {
+		if !p.needs && !x.needs {
 			return
 		}
-		t.addProduct(inner, asIs, asIs, scale, dy, b.general())
+		t.addProduct(inner, asIs, back, scale, dy, q.general())
 		dInner := t.gradMatrix(inner)
-		if a.needs {
-			t.addProduct(a, flipped, asIs, 1, dInner, x.general())
+		if p.needs {
+			t.addFactorGrad(p, op, 1, x.general(), dInner)
 		}
 		if x.needs {
-			t.addProduct(x, asIs, asIs, 1, dInner, a.general())
+			t.addProduct(x, asIs, back, 1, dInner, p.general())
 		}
 	}, inner)
+}
+
+// addFactorGrad adds what a factor f gets of out = scale·in·op(f).
+func (t *Tape) addFactorGrad(f *Value, op blas.Transpose, scale float32, in, dOut matrix) {
+	if op == flipped {
+		in, dOut = dOut, in
+	}
+	t.addProduct(f, flipped, asIs, scale, in, dOut)
 }
 
 // addColumnSums adds the sums down m's columns to sums, each row after row.

@@ -78,37 +78,8 @@ func (t *Tape) LookupLoRA(y *Value, ids []int32, a, b *Value, scale float32, pad
 // and y of n×rows: what [Tape.LookupLoRA]'s factors are to a layer whose weight is the
 // table, as the head of a model that is tied to its embedding.
 func (t *Tape) TurnedLoRA(y, x, a, b *Value, scale float32) {
-	rank := a.Rows
-	b.mustMatch("TurnedLoRA's B", x.Cols, rank)
+	b.mustMatch("TurnedLoRA's B", x.Cols, a.Rows)
 	y.mustMatch("TurnedLoRA's output", x.Rows, a.Cols)
 	change(y, "TurnedLoRA")
-	inner := t.newValue(x.Rows, rank)
-	product(asIs, asIs, 1, x.general(), b.general(), 0, inner.general())
-	product(asIs, asIs, scale, inner.general(), a.general(), 1, y.general())
-	if !t.wants(x, a, b) {
-		t.arena.put(inner.buf)
-		return
-	}
-	y.needs, inner.needs = true, true
-	if b.needs {
-		keep(x)
-	}
-	keep(a, b)
-	t.record(func() {
-		dy := t.gradMatrix(y)
-		if a.needs {
-			t.addProduct(a, flipped, asIs, scale, inner.general(), dy)
-		}
-		if !b.needs && !x.needs {
-			return
-		}
-		t.addProduct(inner, asIs, flipped, scale, dy, a.general())
-		dInner := t.gradMatrix(inner)
-		if b.needs {
-			t.addProduct(b, flipped, asIs, 1, x.general(), dInner)
-		}
-		if x.needs {
-			t.addProduct(x, asIs, flipped, 1, dInner, b.general())
-		}
-	}, inner)
+	t.throughRank(y, x, b, a, asIs, scale)
 }

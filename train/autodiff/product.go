@@ -12,9 +12,10 @@ const (
 	flipped = blas.Trans
 )
 
-// product computes c = alpha·op(a)·op(b) + beta·c, where a beta of 0 passes over what is in c, on several processors where it is large. The
-// implementations that blas32 can have here, Gonum's and that of package gemm, cut sums in
-// places that the number of processors does not move.
+// product computes c = alpha·op(a)·op(b) + beta·c, where a beta of 0 passes over what is in c,
+// on several processors where it is large. The implementations that blas32 can have here,
+// Gonum's and that of package gemm, cut sums in places that the number of processors does
+// not move.
 func product(opA, opB blas.Transpose, alpha float32, a, b matrix, beta float32, c matrix) {
 	blas32.Gemm(opA, opB, alpha, a, b, beta, c)
 }

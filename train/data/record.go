@@ -17,10 +17,15 @@ type Origin struct {
 
 // Place returns "line 3", or "row 3" of a file of rows.
 func (o Origin) Place() string {
+	return o.Unit() + " " + strconv.Itoa(o.Line)
+}
+
+// Unit says what Line counts: lines, or rows of a table.
+func (o Origin) Unit() string {
 	if o.IsRow {
-		return "row " + strconv.Itoa(o.Line)
+		return "row"
 	}
-	return "line " + strconv.Itoa(o.Line)
+	return "line"
 }
 
 // String returns FILE:LINE, with the file as it was given.
